@@ -1,0 +1,1 @@
+"""Evaluation harness for federated, LLM-enhanced sequential recommenders."""

@@ -1,0 +1,1 @@
+"""The contract between systems, attacks, defences and the loop; imports nothing of ours."""

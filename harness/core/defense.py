@@ -1,0 +1,123 @@
+"""Defences: up to four stages around a round, identity by default, and the privacy they claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+from harness.core.messages import Aggregate, Message
+from harness.core.params import Component
+from harness.core.seeds import Seeds
+
+M = TypeVar("M", bound=Message)
+Sampling = Literal["fixed", "poisson"]
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Public facts of the federation that a defence may use.
+
+    Attributes:
+        num_clients: population size.
+        cohort_size: clients per round, ``qN`` when sampling is Poisson.
+        num_rounds: rounds of the training.
+        num_items: catalogue size.
+        round_index: current round; ``-1`` outside the rounds.
+    """
+
+    num_clients: int
+    cohort_size: int
+    num_rounds: int
+    num_items: int
+    round_index: int = -1
+
+    @property
+    def sampling_rate(self) -> float:
+        """Probability that a client takes part in a round."""
+        return self.cohort_size / self.num_clients
+
+
+@dataclass(frozen=True)
+class PrivacyBudget:
+    """A differential privacy guarantee as claimed.
+
+    Attributes:
+        epsilon: total over the training.
+        delta: total over the training.
+        unit: what neighbouring data sets differ in, e.g. ``"one client, added or removed"``.
+        sampling: how cohorts are drawn.
+        accountant: which accountant computed it.
+        adversary: against whom it holds, e.g. ``"whoever sees the released model"``.
+    """
+
+    epsilon: float
+    delta: float
+    unit: str
+    sampling: str
+    accountant: str
+    adversary: str
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """What a client trains on, as far as a defence may change it.
+
+    Attributes:
+        counterfactual_weight: weight of LUMOS's counterfactual negative in the contrastive loss;
+            1 is the published system, 0 leaves the view out.
+    """
+
+    counterfactual_weight: float = 1.0
+
+
+class Defense(Component):
+    """Base of all defences.
+
+    Attributes:
+        reads: message kinds it acts on; elsewhere the pair is ``not applicable``.
+        strength: name of the parameter that a sweep varies, empty if there is none.
+        sampling: how cohorts must be drawn for the guarantee to hold; None leaves it to the system.
+    """
+
+    reads: ClassVar[tuple[type[Message], ...]]
+    strength: ClassVar[str] = ""
+    sampling: ClassVar[Sampling | None] = None
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Features a system must have (its ``features``), such as ``counterfactual view``."""
+
+    @classmethod
+    def replaces_aggregation(cls) -> bool:
+        """Whether this defence brings its own aggregation rule (at most one may)."""
+        return cls.aggregate is not Defense.aggregate
+
+    def setup(self, federation: Federation) -> None:
+        """Calibrate to the federation, before the first round."""
+
+    def check(self, federation: Federation, malicious_fraction: float) -> list[str]:
+        """Return warnings about settings outside the rule's theory."""
+        return []
+
+    def on_data(self, plan: DataPlan) -> DataPlan:
+        """Change what clients train on."""
+        return plan
+
+    def on_client(self, message: M, federation: Federation, seeds: Seeds) -> M:
+        """Change what honest clients send."""
+        return message
+
+    def aggregate(self, message: Message, federation: Federation) -> Aggregate:
+        """Combine the cohort's messages in place of the system's own rule."""
+        raise TypeError(f"{type(self).__name__} does not define aggregate")
+
+    def on_server(self, aggregate: Aggregate, federation: Federation, seeds: Seeds) -> Aggregate:
+        """Change the aggregate before it is applied."""
+        return aggregate
+
+    def spent(self, federation: Federation) -> PrivacyBudget | None:
+        """Return the budget spent by the whole training; None claims nothing."""
+        return None
+
+    def strength_value(self) -> float:
+        """Return the value of the swept parameter, NaN if there is none."""
+        value: Any = getattr(self.config, self.strength, None) if self.strength else None
+        return float(value) if isinstance(value, (int, float)) else float("nan")

@@ -1,0 +1,260 @@
+"""Systems under test: what they are given, what they emit, and what they release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from harness.core.defense import DataPlan
+from harness.core.messages import Aggregate, Message, ModelUpdate
+from harness.core.observe import Catalogue, ModelHandle
+from harness.core.params import Component
+from harness.core.seeds import Seeds
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Training data of one domain; validation and test items are not in it.
+
+    Attributes:
+        name: for reports.
+        histories: item indices of each user, oldest first.
+        titles: title of each item.
+        item_text: text that a sentence encoder reads, at least the title.
+        validation: the item that follows each history, for model selection on the device;
+            ``-1`` where there is none.
+    """
+
+    name: str
+    histories: tuple[Int[np.ndarray, " event"], ...]
+    titles: tuple[str, ...]
+    item_text: tuple[str, ...]
+    validation: Int[np.ndarray, " user"]
+
+    @property
+    def num_items(self) -> int:
+        """Size of the catalogue."""
+        return len(self.titles)
+
+    @property
+    def num_users(self) -> int:
+        """Number of users."""
+        return len(self.histories)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where a system finds its pinned models and may keep derived files.
+
+    Attributes:
+        paths: role (``"llm"``, ``"encoder"``) to local folder or hub name.
+        cache: folder for content-addressed files.
+        progress: called with a line of text now and then.
+    """
+
+    paths: dict[str, str]
+    cache: Path
+    progress: Progress
+
+
+class Answers(NamedTuple):
+    """What an LLM recommender said when asked to choose among candidates.
+
+    Attributes:
+        chosen: index into the candidates, ``-1`` where the text names none or several.
+        texts: the raw generations.
+    """
+
+    chosen: Int[np.ndarray, " user"]
+    texts: list[str]
+
+
+class Released(Protocol):
+    """A trained recommender as it is put to use."""
+
+    def scores(
+        self, users: Int[np.ndarray, " user"], histories: Sequence[Int[np.ndarray, " event"]]
+    ) -> Float[np.ndarray, "user item"]:
+        """Return a score for every item of the catalogue given each user's history."""
+        ...
+
+
+class Answering(Protocol):
+    """A released model that also answers in words."""
+
+    answer_limit: int
+    """Number of users the answers are scored on; 0 leaves the language stage out."""
+
+    def answer(
+        self,
+        users: Int[np.ndarray, " user"],
+        histories: Sequence[Int[np.ndarray, " event"]],
+        candidates: Int[np.ndarray, "user candidate"],
+    ) -> dict[str, Answers]:
+        """Return answers by variant: ``"stage 2"`` and the untrained ``"LLM only"``."""
+        ...
+
+
+class StepLoss(Protocol):
+    """Loss of one local step, for all clients of a chunk at once."""
+
+    def __call__(
+        self, step: int, dense: dict[str, Tensor], rows: Float[Tensor, "client row dim"]
+    ) -> Float[Tensor, " client"]:
+        """Return each client's loss given its own parameters."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalSpec:
+    """How a client trains.
+
+    Attributes:
+        steps: optimiser steps per round.
+        optimizer: ``"adam"`` or ``"sgd"``.
+        learning_rate: of the local optimiser.
+        weight_decay: decoupled decay of the parameters the client touches.
+        clip_norm: bound on the ℓ2 norm of each step's gradient; 0 means none.
+    """
+
+    steps: int
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float
+
+
+class LocalTrainer(Protocol):
+    """The engine's batched local training, with clients as the leading axis."""
+
+    def train(
+        self,
+        dense: dict[str, Tensor],
+        table: Float[Tensor, "item dim"],
+        row_ids: Int[Tensor, "client row"],
+        loss: StepLoss,
+        spec: LocalSpec,
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
+        """Return each client's dense deltas and item-row deltas after ``spec.steps`` steps."""
+        ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """One round's local work.
+
+    Attributes:
+        clients: the cohort.
+        round_index: round number, from 0.
+        plan: what a defence changed about the data.
+        trainer: the engine.
+        seeds: streams of this round.
+    """
+
+    clients: Int[Tensor, " client"]
+    round_index: int
+    plan: DataPlan
+    trainer: LocalTrainer
+    seeds: Seeds
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Where an implementation differs from its source, or fills a gap in it."""
+
+    what: str
+    why: str
+
+
+class System(Component):
+    """A recommender that learns in a federation (or, as an anchor, without one).
+
+    The loop calls ``setup``, then for each round ``local`` → aggregation → ``apply``, then
+    ``release``. State is handed from call to call and never kept in the instance.
+
+    Attributes:
+        emits: the kind of message its clients send.
+        kind: ``"federated"``, or ``"anchor"`` for a reference that involves no attack surface.
+        client_unit: ``"user"`` (one user a client) or ``"domain"`` (one domain a client).
+        deviations: differences from the paper, shown in the report.
+        features: what defences may rely on, such as ``counterfactual view``.
+    """
+
+    emits: ClassVar[type[Message]]
+    kind: ClassVar[str] = "federated"
+    client_unit: ClassVar[str] = "user"
+    deviations: ClassVar[tuple[Deviation, ...]] = ()
+    features: ClassVar[frozenset[str]] = frozenset()
+
+    def assets(self) -> dict[str, str]:
+        """Return role to asset name, path or hub name of the models it needs."""
+        return {}
+
+    def num_rounds(self) -> int:
+        """Return the length of the training."""
+        raise TypeError(f"{type(self).__name__} does not define num_rounds")
+
+    def cohort_size(self, num_clients: int) -> int:
+        """Return the number of clients per round."""
+        return num_clients
+
+    def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> Any:
+        """Prepare what does not change during training and return the initial state."""
+        raise TypeError(f"{type(self).__name__} does not define setup")
+
+    def local(self, state: Any, work: Work) -> Message:
+        """Do the cohort's local work, all clients at once."""
+        raise TypeError(f"{type(self).__name__} does not define local")
+
+    def combine(self, state: Any, message: Message, seeds: Seeds) -> Aggregate:
+        """Aggregate by the system's own rule."""
+        raise TypeError(f"{type(self).__name__} does not define combine")
+
+    def apply(self, state: Any, aggregate: Aggregate) -> Any:
+        """Return the state after the server's aggregate."""
+        raise TypeError(f"{type(self).__name__} does not define apply")
+
+    def release(self, state: Any, seeds: Seeds) -> Released:
+        """Finish training after the last round and return the recommender."""
+        raise TypeError(f"{type(self).__name__} does not define release")
+
+    def handle(self, state: Any) -> ModelHandle | None:
+        """Return the global model as clients receive it; None if none is sent."""
+        return None
+
+    def catalogue(self, state: Any) -> Catalogue:
+        """Return the public catalogue around this system."""
+        raise TypeError(f"{type(self).__name__} does not define catalogue")
+
+    def protocol(self) -> dict[str, Any]:
+        """Return public facts of the local protocol."""
+        return {}
+
+    def findings(self, state: Any) -> dict[str, float]:
+        """Return figures about the preparation (e.g. the views' valid ratio), by metric name."""
+        return {}
+
+
+__all__ = [
+    "Answering",
+    "Answers",
+    "Deviation",
+    "Domain",
+    "LocalSpec",
+    "LocalTrainer",
+    "ModelUpdate",
+    "Progress",
+    "Released",
+    "Resources",
+    "StepLoss",
+    "System",
+    "Work",
+]

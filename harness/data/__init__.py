@@ -1,0 +1,1 @@
+"""Real data sets, filtered, split and partitioned in one place."""

@@ -1,0 +1,1 @@
+"""The federation: clients as a batch axis, rounds, roles, guard, recorder."""

@@ -1,0 +1,1 @@
+"""Sentence embeddings and the on-device language model."""

@@ -1,0 +1,1 @@
+"""Metrics on plain arrays, each with its chance level and interval."""

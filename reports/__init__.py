@@ -1,0 +1,1 @@
+"""Reports, a function of the table of scores."""
