@@ -1,0 +1,120 @@
+"""Defence arms: what a scenario's defences expand to, one arm for each combination of a sweep."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from harness.core.params import Params
+from harness.core.registry import DEFENSES
+from harness.explain import Finding
+from harness.problems import suggest
+from harness.references import NONE
+from harness.resolve import swept_fields
+
+
+class PluginSpec(Params):
+    """A plug-in as it will be built.
+
+    Attributes:
+        label: its name in the scenario.
+        use: its name in the registry.
+        params: every parameter, defaults included.
+    """
+
+    label: str
+    use: str
+    params: dict[str, Any]
+
+
+class Arm(Params):
+    """One defence setting, alone or composed.
+
+    Attributes:
+        label: unique in the scenario, such as ``dp epsilon=8``.
+        parts: its defences in order; none for the arm without defence.
+        family: label of the entry it comes from; the arms of a sweep share it.
+        strength_name: parameter that tells the arms of a family apart, or the defence's own.
+        strength: its value, None where it is no number.
+    """
+
+    label: str
+    parts: tuple[PluginSpec, ...]
+    family: str
+    strength_name: str = ""
+    strength: float | None = None
+
+
+NO_DEFENSE = Arm(label=NONE, parts=(), family=NONE)
+
+
+def arms_of(label: str, parts: list[dict[str, Any]]) -> tuple[Arm, ...]:
+    """Return the arms of one entry.
+
+    Args:
+        label: the entry's.
+        parts: ``use`` and resolved ``params`` of each part; a swept parameter holds a list.
+    """
+    sweeps = [
+        (index, field, part["params"][field])
+        for index, part in enumerate(parts)
+        for field in sorted(swept_fields(DEFENSES.get(part["use"]), part["params"]))
+    ]
+    arms: list[Arm] = []
+    for values in itertools.product(*(options for _, _, options in sweeps)):
+        chosen = [dict(part["params"]) for part in parts]
+        for (index, field, _), value in zip(sweeps, values, strict=True):
+            chosen[index][field] = value
+        named = [f"{field}={value}" for (_, field, _), value in zip(sweeps, values, strict=True)]
+        specs = tuple(
+            PluginSpec(label=label, use=part["use"], params=params)
+            for part, params in zip(parts, chosen, strict=True)
+        )
+        name, strength = _strength(specs, [(index, field) for index, field, _ in sweeps])
+        arms.append(
+            Arm(
+                label=" ".join([label, *named]),
+                parts=specs,
+                family=label,
+                strength_name=name,
+                strength=strength,
+            )
+        )
+    return tuple(arms)
+
+
+def _strength(
+    specs: tuple[PluginSpec, ...], swept: list[tuple[int, str]]
+) -> tuple[str, float | None]:
+    """Return the swept parameter if there is one, else the first part's declared strength."""
+    own = [(i, DEFENSES.get(s.use).strength) for i, s in enumerate(specs)]
+    declared = [pair for pair in own if pair[1]]
+    candidates = [pair for pair in swept if pair in declared] + swept + declared
+    if not candidates:
+        return "", None
+    index, field = candidates[0]
+    value = specs[index].params.get(field)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return field, float(value) if is_number else None
+
+
+def check_arm_names(data: dict[str, Any]) -> list[Finding]:
+    """Return the arms that ``language_cells`` names and that do not exist.
+
+    Args:
+        data: the scenario's normalised plain data, its defences known to be valid.
+    """
+    arms = {NONE} | {
+        arm.label
+        for label, entry in data.get("defenses", {}).items()
+        for arm in arms_of(label, entry["parts"])
+    }
+    findings: list[Finding] = []
+    for label, entry in data.get("systems", {}).items():
+        named = (entry.get("language_cells") or {}).get("defenses") or []
+        path = ("systems", label, "language_cells", "defenses")
+        for i, name in enumerate(named):
+            if name not in arms:
+                message = f"unknown defence arm {name!r}{suggest(name, arms)}"
+                findings.append(Finding((*path, i), message))
+    return findings

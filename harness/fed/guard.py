@@ -1,0 +1,78 @@
+"""What the server refuses to aggregate: broken, absurd or repeated updates, counted by reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from harness.core.errors import RunError
+from harness.core.messages import PAD, Message, ModelUpdate
+
+MAX_ABSOLUTE = 1e6
+"""Largest weight change accepted; far above any training here, far below float32 overflow."""
+
+
+@dataclass
+class GuardRecord:
+    """Counts over a training.
+
+    Attributes:
+        received: updates that arrived.
+        rejected: updates refused, by reason.
+        offenders: ``(round, client, reason)`` of the first hundred refusals.
+        empty_rounds: rounds in which nothing was left to aggregate.
+    """
+
+    received: int = 0
+    rejected: Counter[str] = field(default_factory=Counter[str])
+    offenders: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    empty_rounds: int = 0
+
+    def check_share(self, limit: float) -> None:
+        """Raise if more than ``limit`` of all updates was refused."""
+        refused = sum(self.rejected.values())
+        if self.received and refused / self.received > limit:
+            reasons = ", ".join(f"{n} {r}" for r, n in sorted(self.rejected.items()))
+            raise RunError(
+                f"{refused} of {self.received} updates were rejected ({reasons}); "
+                f"the scenario allows {limit:.0%} (limits.reject_share)"
+            )
+
+
+def admit(message: Message, round_index: int, record: GuardRecord) -> Message:
+    """Return the part of ``message`` that the server aggregates; count the rest in ``record``."""
+    if not isinstance(message, ModelUpdate):
+        return message
+    record.received += len(message)
+    keep = torch.ones(len(message), dtype=torch.bool)
+    for reason, bad in _faults(message):
+        for client in message.clients[keep & bad].tolist():
+            record.rejected[reason] += 1
+            if len(record.offenders) < 100:
+                record.offenders.append((round_index, client, reason))
+        keep &= ~bad
+    return message if bool(keep.all()) else message.select(keep)
+
+
+def _faults(message: ModelUpdate) -> list[tuple[str, Bool[Tensor, " client"]]]:
+    tensors = [*message.dense.values(), message.rows]
+    finite = torch.stack([t.flatten(1).isfinite().all(1) for t in tensors]).all(0)
+    largest = torch.stack([t.flatten(1).abs().amax(1) for t in tensors if t[0].numel()]).amax(0)
+    repeated = torch.ones(len(message), dtype=torch.bool)
+    seen: set[int] = set()
+    for row, client in enumerate(message.clients.tolist()):
+        repeated[row] = client in seen
+        seen.add(client)
+    ordered = message.row_ids.sort(1).values
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PAD)
+    return [
+        ("not finite", ~finite),
+        ("too large", largest > MAX_ABSOLUTE),
+        ("sent twice", repeated),
+        ("row repeated", twice.any(1)),
+        ("no examples", message.num_examples <= 0),
+    ]

@@ -1,0 +1,125 @@
+"""A scenario's layers: the files it extends, the file itself, the command line's overrides.
+
+Files are merged deeply: mappings key by key, anything else is replaced. An override replaces what
+stands at its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.problems import InvalidScenario, Mark, Problem, suggest
+from harness.yaml_compose import Node
+from harness.yaml_source import Document, parse_yaml, read_yaml
+
+MAX_CHAIN = 20
+
+
+def read_layers(path: Path, overrides: Sequence[str] = ()) -> Document:
+    """Read a file, what it extends, and lay the overrides over it.
+
+    Args:
+        path: the scenario.
+        overrides: ``path.to.key=VALUE``, the value in YAML.
+
+    Raises:
+        ScenarioError: a file that can't be read, a cycle of ``extends``, a malformed override.
+    """
+    document = _read_chain(path, ())
+    problems = list(document.problems)
+    for override in overrides:
+        problems += _apply(document.root, override)
+    return Document(document.root, tuple(problems))
+
+
+def _read_chain(path: Path, chain: tuple[Path, ...]) -> Document:
+    document = read_yaml(path)
+    root = document.root
+    if not isinstance(root.value, dict):
+        raise InvalidScenario([Problem(root.mark, "", "a scenario is a mapping of keys to values")])
+    parent = root.value.pop("extends", None)
+    if parent is None:
+        return document
+    chain = (*chain, path.resolve())
+    if not isinstance(parent.value, str):
+        raise _wrong(parent, "must be the path of a scenario file")
+    target = path.parent / parent.value
+    if target.resolve() in chain:
+        shown = " → ".join(step.name for step in (*chain, target.resolve()))
+        raise _wrong(parent, f"cycle: {shown}")
+    if len(chain) >= MAX_CHAIN:
+        raise _wrong(parent, f"more than {MAX_CHAIN} files extend each other")
+    if not target.is_file():
+        raise _wrong(parent, f"no such file: {target}")
+    base = _read_chain(target, chain)
+    _merge(base.root, root)
+    return Document(base.root, base.problems + document.problems)
+
+
+def _wrong(node: Node, message: str) -> InvalidScenario:
+    return InvalidScenario([Problem(node.mark, "extends", message)])
+
+
+def _merge(base: Node, over: Node) -> None:
+    """Lay ``over`` on ``base``, in place; positions are those of the file a value came from."""
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        raise TypeError("only mappings are merged")
+    base.mark = over.mark
+    for key, child in over.value.items():
+        below = base.value.get(key)
+        if below is not None and isinstance(below.value, dict) and isinstance(child.value, dict):
+            _merge(below, child)
+        else:
+            base.value[key] = child
+        base.keys[key] = over.keys[key]
+
+
+def _apply(root: Node, override: str) -> list[Problem]:
+    """Replace what stands at the override's path, in place; return what prevented it."""
+    target, equals, text = override.partition("=")
+    mark = Mark(f"-S {override}")
+    steps = [step.strip() for step in target.split(".")]
+    if not equals or not all(steps):
+        return [Problem(mark, "", "an override is written path.to.key=VALUE")]
+    try:
+        value, problems = parse_yaml(text or "null", mark.file)
+    except InvalidScenario as error:
+        return list(error.problems)
+    node = root
+    for step in steps[:-1]:
+        below = _descend(node, step, mark)
+        if below is None:
+            return [Problem(mark, target, _nowhere(node, step))]
+        node = below
+    return [*problems, *_put(node, steps[-1], value, mark, target)]
+
+
+def _descend(node: Node, step: str, mark: Mark) -> Node | None:
+    if isinstance(node.value, list):
+        return node.value[int(step)] if _index(node.value, step) else None
+    if not isinstance(node.value, dict):
+        return None
+    if step not in node.value:
+        node.value[step], node.keys[step] = Node(mark, {}), mark
+    return node.value[step]
+
+
+def _put(node: Node, step: str, value: Node, mark: Mark, target: str) -> list[Problem]:
+    if isinstance(node.value, dict):
+        node.value[step], node.keys[step] = value, mark
+    elif isinstance(node.value, list) and _index(node.value, step):
+        node.value[int(step)] = value
+    else:
+        return [Problem(mark, target, _nowhere(node, step))]
+    return []
+
+
+def _index(values: list[Node], step: str) -> bool:
+    return step.isascii() and step.isdigit() and int(step) < len(values)
+
+
+def _nowhere(node: Node, step: str) -> str:
+    if isinstance(node.value, list):
+        return f"no entry {step!r}{suggest(step, map(str, range(len(node.value))))}"
+    return f"{step!r} lies below a value that is not a mapping"

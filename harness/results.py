@@ -1,0 +1,237 @@
+"""The table of results: one tidy row per measured number, in Parquet and in JSON.
+
+A number that could not be measured is NaN in a row, null in JSON, and its row says why. Reports,
+comparisons and gates read nothing of the harness but this file; it never imports torch.
+
+The statistics that a reader of rows needs (paired over seeds and users) are offered here as well:
+:class:`Interval`, :func:`over_seeds`, :func:`paired_difference`, :func:`paired_ratio`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.core.errors import DataError
+from harness.metrics.interval import (
+    Interval,
+    over_seeds,
+    paired_difference,
+    paired_ratio,
+    proportion_over_seeds,
+)
+from harness.rows import SCHEMA_VERSION, Row, SampleBlock
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Interval",
+    "Row",
+    "SampleBlock",
+    "over_seeds",
+    "paired_difference",
+    "paired_ratio",
+    "proportion_over_seeds",
+    "read_results",
+    "read_samples",
+    "verify_results",
+    "write_atomic",
+    "write_results",
+]
+
+_DIGEST_KEY = b"rows_sha256"
+
+COLUMNS = ("schema_version", *(f.name for f in fields(Row) if f.name != "schema_version"))
+_DTYPES = {
+    f.name: {"str": "string", "float": "float64", "int": "int64"}.get(str(f.type), "string")
+    for f in fields(Row)
+}
+_ARROW = {"string": pa.string(), "float64": pa.float64(), "int64": pa.int64()}
+_SCHEMA = pa.schema([(name, _ARROW[_DTYPES[name]]) for name in COLUMNS])
+_SAMPLE_SCHEMA = pa.schema(
+    [
+        ("cell", pa.dictionary(pa.int32(), pa.string())),
+        ("attack", pa.dictionary(pa.int32(), pa.string())),
+        ("metric", pa.dictionary(pa.int32(), pa.string())),
+        ("k", pa.int32()),
+        ("protocol", pa.dictionary(pa.int32(), pa.string())),
+        ("unit", pa.int64()),
+        ("value", pa.float32()),
+    ]
+)
+
+
+def write_results(folder: Path, rows: Sequence[Row], samples: Sequence[SampleBlock] = ()) -> None:
+    """Write ``results.parquet``, ``results.json`` and ``samples.parquet``, each atomically.
+
+    Lone surrogates in a text, which no file can hold, are replaced by ``?``.
+    """
+    table = pa.table(
+        {name: [_storable(getattr(row, name)) for row in rows] for name in COLUMNS}, schema=_SCHEMA
+    )
+    records = _json_records(table.to_pydict())
+    digest = _digest(records)
+    table = table.replace_schema_metadata({_DIGEST_KEY: digest.encode()})
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "null": "not measured or not applicable; for value, low and high see null_because",
+        "rows_sha256": digest,
+        "rows": records,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "samples.parquet", _parquet_bytes(_sample_table(samples)))
+    write_atomic(folder / "results.parquet", _parquet_bytes(table))
+    text = json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1)
+    write_atomic(folder / "results.json", text.encode() + b"\n")
+
+
+def read_results(folder: Path) -> pd.DataFrame:
+    """Return the rows of a run folder, one column per field of :class:`Row`.
+
+    Raises:
+        DataError: the file is missing, unreadable, lacks columns or is of another schema version.
+    """
+    path = folder / "results.parquet"
+    frame = _read(path).to_pandas()
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise DataError(f"{path}: columns missing: {', '.join(missing)}")
+    versions = sorted({int(v) for v in frame["schema_version"]})
+    if versions not in ([], [SCHEMA_VERSION]):
+        raise DataError(
+            f"{path}: rows of schema version {versions}, this program reads {SCHEMA_VERSION}; "
+            "use the version of the program that wrote them"
+        )
+    return frame[list(COLUMNS)]
+
+
+def read_samples(folder: Path) -> pd.DataFrame:
+    """Return the values per unit of a run folder; an empty frame where none were stored.
+
+    Raises:
+        DataError: the file is there but unreadable.
+    """
+    path = folder / "samples.parquet"
+    return (_read(path) if path.exists() else _sample_table(())).to_pandas()
+
+
+def verify_results(folder: Path) -> tuple[str, ...]:
+    """Say in words what was changed by hand since the results were written; empty if nothing."""
+    problems = []
+    table = _read(folder / "results.parquet")
+    stored = (table.schema.metadata or {}).get(_DIGEST_KEY, b"").decode()
+    if _digest(_json_records(table.to_pydict())) != stored:
+        problems.append("results.parquet does not have the hash it was written with")
+    path = folder / "results.json"
+    if path.exists():
+        try:
+            document = json.loads(path.read_bytes())
+            same = _digest(document["rows"]) == document["rows_sha256"] == stored
+        except (ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            problems.append("results.json differs from results.parquet")
+    return tuple(problems)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path``: a reader sees the old file or the whole new one, never half.
+
+    Raises:
+        DataError: the folder cannot be written to, or the disk is full; names path and size.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({len(content)} bytes): {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise DataError(f"cannot write {path} ({len(content)} bytes): {error.strerror}") from error
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; has the run finished?") from None
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _sample_table(samples: Sequence[SampleBlock]) -> pa.Table:
+    sizes = [len(s.units) for s in samples]
+    values = np.concatenate([s.values for s in samples] or [np.empty(0)])
+    units = np.concatenate([s.units for s in samples] or [np.empty(0)])
+    columns = {
+        "cell": _repeated([s.cell for s in samples], sizes),
+        "attack": _repeated([s.attack for s in samples], sizes),
+        "metric": _repeated([s.metric for s in samples], sizes),
+        "k": np.repeat([s.k for s in samples], sizes).astype(np.int32),
+        "protocol": _repeated([s.protocol for s in samples], sizes),
+        "unit": units.astype(np.int64),
+        "value": values.astype(np.float32),
+    }
+    return pa.table(columns, schema=_SAMPLE_SCHEMA)
+
+
+def _repeated(texts: Sequence[str], sizes: Sequence[int]) -> pa.DictionaryArray:
+    """Each text as often as its block has units, stored once."""
+    distinct = {text: code for code, text in enumerate(dict.fromkeys(texts))}
+    codes = np.repeat([distinct[text] for text in texts], sizes).astype(np.int32)
+    names = pa.array([_storable(text) for text in distinct], pa.string())
+    return pa.DictionaryArray.from_arrays(codes, names)
+
+
+def _storable(value: object) -> object:
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _json_records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Rows as JSON holds them: null for NaN and infinity, with the cause where one is known."""
+    records = []
+    for index in range(len(columns["metric"])):
+        record: dict[str, Any] = {}
+        causes: dict[str, str] = {}
+        for name in COLUMNS:
+            value = columns[name][index]
+            if isinstance(value, float) and not math.isfinite(value):
+                record[name] = None
+                if math.isinf(value):
+                    causes[name] = "infinite"
+                elif name in ("value", "low", "high"):
+                    causes[name] = columns["reason"][index] or f"n = {columns['n'][index]}"
+            else:
+                record[name] = value
+        if causes:
+            record["null_because"] = causes
+        records.append(record)
+    return records
+
+
+def _digest(records: list[dict[str, Any]]) -> str:
+    text = json.dumps(records, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,270 @@
+"""LUMOS: an on-device LLM writes three views of a user's history; contrastive learning; FedAvg.
+
+Nguyen et al., "Local LLM-driven Multi-view Optimization for Sequential recommendation",
+arXiv:2602.09306v1 (2026). No code is public and the full text was read by a digest only; each
+choice below carries its mark: [paper] the abstract, [digest-A] a third-party digest of sections 3
+and 4, [lineage] the group's earlier systems (PTF-FSR, FELLAS), [ours] open in every source.
+
+Objective of client u (section 3): L = L_rec + λ·L_CL; with cosine similarities s to the history's
+last hidden state and Z = Σ_v exp(s_v/τ) over the three views,
+L_CL = −log(exp(s_F/τ)/Z) − log(exp(s_P/τ)/Z); the counterfactual N stands in Z only [digest-A].
+L_rec is binary cross-entropy with one sampled negative a position [lineage]. The server averages
+the cohort's weights without weighting [digest-A].
+
+The server sees every sampled client's weight delta, item rows included; the LLM's texts and views
+never leave the device [paper].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from pydantic import Field
+from torch import Tensor
+
+from harness.core.averaging import average, join_updates
+from harness.core.messages import Aggregate, Message, ModelAggregate, ModelUpdate
+from harness.core.observe import Catalogue
+from harness.core.params import Paper, Params
+from harness.core.registry import SYSTEMS
+from harness.core.seeds import Seeds
+from harness.core.system import Deviation, Domain, LocalSpec, Resources, System, Work
+from models.backbone import BackboneName, SequenceModel, build_backbone, initial_table
+from models.compact import compact
+from models.lumos_objective import ChunkLoss
+from models.packing import PackedBatch, PackedUser, collate, without_counterfactual
+from models.sequences import complement_sample
+
+MAX_FUTURE = 5
+"""Items a future view appends at most [digest-A: 3-5]; they need positions past the history's."""
+
+
+class LumosConfig(Params):
+    """Every choice of LUMOS; defaults are the source's, tuned ones say so."""
+
+    backbone: BackboneName = Field("sasrec", description="[digest-A: SASRec, GRU4Rec alternative]")
+    embedding_size: int = Field(64, ge=2, description="[digest-A's usage example]")
+    num_blocks: int = Field(2, ge=1, description="[digest-A's usage example]")
+    num_heads: int = Field(2, ge=1, description="[ours; lineage: 1]")
+    max_length: int = Field(50, ge=2, description="history items read [digest-A]")
+    rounds: int = Field(100, ge=0, description="[digest-A: 100]")
+    cohort_fraction: float = Field(0.1, gt=0, le=1, description="clients a round [digest-A: 0.1]")
+    local_epochs: int = Field(5, ge=1, description="one step each: a client's data is one batch")
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="[digest-A: Adam]")
+    learning_rate: float = Field(1e-3, gt=0, description="[digest-A: 1e-3]")
+    weight_decay: float = Field(1e-5, ge=0, description="[digest-A: 1e-5]; decoupled [ours]")
+    clip_norm: float = Field(5.0, ge=0, description="per-step gradient clipping [digest-A: 5.0]")
+    contrastive_weight: float = Field(0.1, ge=0, description="λ [digest-A: 0.1]")
+    temperature: float = Field(0.07, gt=0, description="τ [digest-A: 0.07]")
+    future: bool = Field(True, description="use the future view [paper]")
+    rephrased: bool = Field(True, description="use the rephrased view [paper]")
+    counterfactual: bool = Field(True, description="use the counterfactual view [paper]")
+    item_aggregation: Literal["touched", "cohort"] = Field(
+        "touched",
+        description="average an item row over the clients that sent it [ours], or over the whole "
+        "cohort as a literal reading of the mean has it [digest-A], which ends at popularity",
+    )
+    server_learning_rate: float = Field(1.0, gt=0, description="1 is plain averaging [digest-A]")
+    chunk_clients: int = Field(32, ge=1, description="clients trained at once (memory, not result)")
+    llm: str = Field("smollm2-135m", description="asset, path or hub name [not stated anywhere]")
+    encoder: str = Field("minilm-l6", description="sentence encoder that grounds LLM text [ours]")
+
+
+@dataclass(frozen=True)
+class LumosState:
+    """Global model and what each device keeps.
+
+    Attributes:
+        model: global weights.
+        packed: each user's packed sequences; None for a user without a training pair.
+        seen: sorted distinct training items of each user (negatives avoid them).
+        titles: catalogue titles.
+        findings: figures on the LLM's views.
+    """
+
+    model: SequenceModel
+    packed: tuple[PackedUser | None, ...]
+    seen: tuple[Int[np.ndarray, " item"], ...]
+    titles: tuple[str, ...]
+    findings: dict[str, float]
+
+
+@SYSTEMS.register("lumos")
+class Lumos(System):
+    """LUMOS with one user a client."""
+
+    paper = Paper("arXiv:2602.09306v1", "reimplementation")
+    Config = LumosConfig
+    emits = ModelUpdate
+    features = frozenset({"counterfactual view"})
+    deviations = (
+        Deviation(
+            "An item row is averaged over the clients that sent it, not over the cohort",
+            "the literal mean divides a row that few clients touch by the whole cohort and stays "
+            "at popularity; option item_aggregation: cohort gives it",
+        ),
+        Deviation(
+            "L_rec is binary cross-entropy with one negative a position",
+            "the sources say only 'standard next-item prediction loss'; lineage: PTF-FSR, FELLAS",
+        ),
+        Deviation(
+            "The on-device LLM is SmolLM2-135M-Instruct, with prompts of our own",
+            "neither the LLM nor its prompts are named in any source",
+        ),
+        Deviation(
+            "Weight decay is decoupled and applies to the rows a client reads",
+            "coupled decay under Adam would move every untouched row by a full step",
+        ),
+        Deviation(
+            "Views are item sequences, aligned left",
+            "an ID-based encoder cannot read text; left alignment lets views share their prefix",
+        ),
+    )
+
+    def assets(self) -> dict[str, str]:
+        """Return the LLM and the sentence encoder, if a view is in use."""
+        config: LumosConfig = self.config
+        if not (config.future or config.rephrased or config.counterfactual):
+            return {}
+        return {"llm": config.llm, "encoder": config.encoder}
+
+    def num_rounds(self) -> int:
+        """Return the number of rounds."""
+        return self.config.rounds
+
+    def cohort_size(self, num_clients: int) -> int:
+        """Return the number of clients sampled a round, at least one."""
+        return max(1, round(self.config.cohort_fraction * num_clients))
+
+    def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> LumosState:
+        """Write the views on every device and draw the initial weights."""
+        domain, config = domains[0], self.config
+        backbone = build_backbone(
+            config.backbone,
+            embedding_size=config.embedding_size,
+            num_blocks=config.num_blocks,
+            num_heads=config.num_heads,
+            max_positions=config.max_length + MAX_FUTURE,
+        )
+        model = SequenceModel(
+            backbone,
+            backbone.initial(seeds),
+            initial_table(domain.num_items, config.embedding_size, seeds),
+            config.max_length,
+        )
+        views = write_views(domain, config, resources, seeds) if self.assets() else None
+        packed = tuple(
+            _pack(history, views, user, config) for user, history in enumerate(domain.histories)
+        )
+        return LumosState(
+            model=model,
+            packed=packed,
+            seen=tuple(np.unique(h) for h in domain.histories),
+            titles=domain.titles,
+            findings=views.findings() if views else {},
+        )
+
+    def local(self, state: LumosState, work: Work) -> ModelUpdate:
+        """Train the cohort in chunks of similar length and return its weight deltas."""
+        weight = work.plan.counterfactual_weight
+        users = {int(c): state.packed[int(c)] for c in work.clients}
+        ready = {c: user for c, user in users.items() if user is not None}
+        if weight == 0:
+            ready = {c: without_counterfactual(user) for c, user in ready.items()}
+        order = sorted(ready, key=lambda c: (len(ready[c].ids), c))
+        size = self.config.chunk_clients
+        chunks = [order[start : start + size] for start in range(0, len(order), size)]
+        parts = [
+            self._train_chunk(state, work, chunk, [ready[c] for c in chunk]) for chunk in chunks
+        ]
+        return join_updates(parts, list(ready))
+
+    def _train_chunk(
+        self, state: LumosState, work: Work, clients: list[int], users: list[PackedUser]
+    ) -> ModelUpdate:
+        config: LumosConfig = self.config
+        batch = collate(users)
+        negatives = self._negatives(state, work, clients, batch)
+        both = torch.cat([batch.layout.ids, negatives.flatten(1)], 1)
+        row_ids, index = compact(both)
+        width = batch.layout.ids.shape[1]
+        loss = ChunkLoss(
+            backbone=state.model.backbone,
+            batch=batch,
+            tokens=index[:, :width],
+            negatives=index[:, width:].reshape(negatives.shape),
+            contrastive_weight=config.contrastive_weight,
+            temperature=config.temperature,
+            counterfactual_weight=work.plan.counterfactual_weight,
+        )
+        spec = LocalSpec(
+            steps=config.local_epochs,
+            optimizer=config.optimizer,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            clip_norm=config.clip_norm,
+        )
+        dense, rows = work.trainer.train(state.model.dense, state.model.table, row_ids, loss, spec)
+        return ModelUpdate(torch.tensor(clients), dense, row_ids, rows, batch.lengths - 1)
+
+    def _negatives(
+        self, state: LumosState, work: Work, clients: list[int], batch: PackedBatch
+    ) -> Int[Tensor, "client step position"]:
+        """Draw items a client never had, one a position and step, from the client's own stream."""
+        steps, positions = self.config.local_epochs, int(batch.lengths.max()) - 1
+        out = batch.layout.ids[:, :1].numpy()[:, :, None].repeat(steps, 1).repeat(positions, 2)
+        num_items = len(state.model.table)
+        for row, client in enumerate(clients):
+            length, seen = int(batch.lengths[row]) - 1, state.seen[client]
+            if len(seen) >= num_items:
+                continue
+            stream = work.seeds.numpy("negatives", client)
+            draws = stream.integers(0, num_items - len(seen), (steps, length))
+            out[row, :, :length] = complement_sample(draws, seen)
+        return torch.from_numpy(out)
+
+    def combine(self, state: LumosState, message: Message, seeds: Seeds) -> ModelAggregate:
+        """Average dense weights over the cohort, and item rows as configured."""
+        assert isinstance(message, ModelUpdate)
+        return average(message, over_cohort=self.config.item_aggregation == "cohort")
+
+    def apply(self, state: LumosState, aggregate: Aggregate) -> LumosState:
+        """Return the state with the aggregate added to the global model."""
+        assert isinstance(aggregate, ModelAggregate)
+        rate, model = self.config.server_learning_rate, state.model
+        dense = {n: p + rate * aggregate.dense[n] for n, p in model.dense.items()}
+        table = model.table.index_add(0, aggregate.row_ids, aggregate.rows, alpha=rate)
+        return replace(state, model=replace(model, dense=dense, table=table))
+
+    def release(self, state: LumosState, seeds: Seeds) -> SequenceModel:
+        """Return the global model."""
+        return state.model
+
+    def handle(self, state: LumosState) -> SequenceModel:
+        """Return the global model as clients receive it."""
+        return state.model
+
+    def catalogue(self, state: LumosState) -> Catalogue:
+        """Return the public titles; no text vectors are shared."""
+        num_items = len(state.titles)
+        return Catalogue(
+            state.titles, torch.zeros(num_items, 0), torch.zeros(num_items, dtype=torch.int64)
+        )
+
+    def protocol(self) -> dict[str, Any]:
+        """Return what every participant knows of local training."""
+        config: LumosConfig = self.config
+        return {
+            "max_length": config.max_length,
+            "steps": config.local_epochs,
+            "optimizer": config.optimizer,
+            "learning_rate": config.learning_rate,
+        }
+
+    def findings(self, state: LumosState) -> dict[str, float]:
+        """Return figures on the LLM's views."""
+        return state.findings

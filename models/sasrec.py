@@ -1,0 +1,148 @@
+"""SASRec: self-attentive sequential recommendation.
+
+Kang and McAuley, ICDM 2018, arXiv:1808.09781, section 3: queries are layer-normalised, keys and
+values are not; point-wise feed-forward with ReLU; a last layer norm; score = hidden state · item
+embedding. Differs from the public PyTorch port [code: pmixer/SASRec.pytorch]: embeddings are not
+multiplied by √dim (the table starts at unit row length instead), positions count from the oldest
+item kept, and there is no dropout inside a client (five local steps on one sequence).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from harness.core.seeds import Seeds
+from models.sequences import Layout
+
+LINEAR = ("query", "key", "value", "output", "feed1", "feed2")
+NORMS = ("norm1", "norm2")
+
+
+def linear(
+    x: Float[Tensor, "sequence token in"], weight: Tensor, bias: Tensor
+) -> Float[Tensor, "sequence token out"]:
+    """Return ``x @ weight + bias`` for shared or per-sequence ``[in, out]`` weights."""
+    if weight.dim() == 2:
+        return torch.addmm(bias, x.flatten(0, 1), weight).unflatten(0, x.shape[:2])
+    return torch.baddbmm(bias.unsqueeze(1), x, weight)
+
+
+def rows_at(
+    tables: Float[Tensor, "sequence row dim"], index: Int[Tensor, "sequence token"]
+) -> Float[Tensor, "sequence token dim"]:
+    """Look rows up in a table of each sequence's own."""
+    offset = torch.arange(len(tables)).unsqueeze(1) * tables.shape[1]
+    return F.embedding(index + offset, tables.flatten(0, 1))
+
+
+def layer_norm(
+    x: Float[Tensor, "sequence token dim"], scale: Tensor, shift: Tensor
+) -> Float[Tensor, "sequence token dim"]:
+    """Return layer normalisation with shared or per-sequence scale and shift."""
+    if scale.dim() == 1:
+        return F.layer_norm(x, x.shape[-1:], scale, shift, eps=1e-8)
+    return torch.addcmul(
+        shift.unsqueeze(1), F.layer_norm(x, x.shape[-1:], eps=1e-8), scale.unsqueeze(1)
+    )
+
+
+@dataclass(frozen=True)
+class SASRec:
+    """The architecture; parameters are handed to each call.
+
+    Attributes:
+        embedding_size: width d.
+        num_blocks: attention blocks.
+        num_heads: heads per block; must divide d.
+        max_positions: rows of the position table.
+    """
+
+    embedding_size: int
+    num_blocks: int
+    num_heads: int
+    max_positions: int
+
+    def initial(self, seeds: Seeds) -> dict[str, Tensor]:
+        """Return initial parameters: Xavier-normal weights, zero biases, small positions."""
+        generator = seeds.torch("sasrec")
+        dim = self.embedding_size
+        dense = {"positions": torch.randn(self.max_positions, dim, generator=generator) * 0.02}
+        for block in range(self.num_blocks):
+            for name in LINEAR:
+                weight = torch.randn(dim, dim, generator=generator) * dim**-0.5
+                dense[f"blocks.{block}.{name}.weight"] = weight
+                dense[f"blocks.{block}.{name}.bias"] = torch.zeros(dim)
+            for name in NORMS:
+                dense[f"blocks.{block}.{name}.scale"] = torch.ones(dim)
+                dense[f"blocks.{block}.{name}.shift"] = torch.zeros(dim)
+        dense["norm.scale"] = torch.ones(dim)
+        dense["norm.shift"] = torch.zeros(dim)
+        return dense
+
+    def hidden(
+        self,
+        dense: dict[str, Tensor],
+        embedded: Float[Tensor, "sequence token dim"],
+        layout: Layout,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "sequence token dim"]:
+        """Return the hidden state of every token.
+
+        Args:
+            dense: shared parameters, or one copy a sequence (leading axis).
+            embedded: item embeddings of the tokens.
+            layout: positions and attention mask.
+            dropout: probability, applied to the input, the attention output and the feed-forward.
+            generator: random stream of the dropout; needed when ``dropout > 0``.
+        """
+        positions = dense["positions"]
+        if positions.dim() == 2:
+            x = embedded + positions[layout.positions]
+        else:
+            x = embedded + rows_at(positions, layout.positions)
+        x = drop(x, dropout, generator)
+        mask = layout.mask.unsqueeze(1)
+        for block in range(self.num_blocks):
+            x = self._block(dense, f"blocks.{block}.", x, mask, dropout, generator)
+        return layer_norm(x, dense["norm.scale"], dense["norm.shift"])
+
+    def _block(
+        self,
+        dense: dict[str, Tensor],
+        prefix: str,
+        x: Float[Tensor, "sequence token dim"],
+        mask: Bool[Tensor, "sequence 1 token token"],
+        dropout: float,
+        generator: torch.Generator | None,
+    ) -> Float[Tensor, "sequence token dim"]:
+        def apply(name: str, inputs: Tensor) -> Tensor:
+            return linear(inputs, dense[f"{prefix}{name}.weight"], dense[f"{prefix}{name}.bias"])
+
+        def heads(inputs: Tensor) -> Tensor:
+            return inputs.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+        query_input = layer_norm(x, dense[f"{prefix}norm1.scale"], dense[f"{prefix}norm1.shift"])
+        mixed = F.scaled_dot_product_attention(
+            heads(apply("query", query_input)),
+            heads(apply("key", x)),
+            heads(apply("value", x)),
+            attn_mask=mask,
+        )
+        mixed = apply("output", mixed.transpose(1, 2).flatten(2))
+        x = query_input + drop(mixed, dropout, generator)
+        x = layer_norm(x, dense[f"{prefix}norm2.scale"], dense[f"{prefix}norm2.shift"])
+        return x + drop(apply("feed2", F.relu(apply("feed1", x))), dropout, generator)
+
+
+def drop(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Return inverted dropout from an explicit stream; the input itself at rate 0."""
+    if rate == 0.0:
+        return x
+    keep = torch.rand(x.shape, generator=generator) >= rate
+    return x * keep / (1.0 - rate)
