@@ -8,23 +8,10 @@ from typing import Any
 from harness.core.params import Params
 from harness.core.registry import DEFENSES
 from harness.explain import Finding
+from harness.plugins import PluginSpec
 from harness.problems import suggest
 from harness.references import NONE
 from harness.resolve import swept_fields
-
-
-class PluginSpec(Params):
-    """A plug-in as it will be built.
-
-    Attributes:
-        label: its name in the scenario.
-        use: its name in the registry.
-        params: every parameter, defaults included.
-    """
-
-    label: str
-    use: str
-    params: dict[str, Any]
 
 
 class Arm(Params):
@@ -65,7 +52,9 @@ def arms_of(label: str, parts: list[dict[str, Any]]) -> tuple[Arm, ...]:
         chosen = [dict(part["params"]) for part in parts]
         for (index, field, _), value in zip(sweeps, values, strict=True):
             chosen[index][field] = value
-        named = [f"{field}={value}" for (_, field, _), value in zip(sweeps, values, strict=True)]
+        named = [
+            f"{field}={_short(value)}" for (_, field, _), value in zip(sweeps, values, strict=True)
+        ]
         specs = tuple(
             PluginSpec(label=label, use=part["use"], params=params)
             for part, params in zip(parts, chosen, strict=True)
@@ -93,9 +82,15 @@ def _strength(
     if not candidates:
         return "", None
     index, field = candidates[0]
-    value = specs[index].params.get(field)
+    value: Any = specs[index].params.get(field)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return field, float(value) if is_number else None
+
+
+def _short(value: Any) -> str:
+    """Write 8.0 as 8; every other value in full, so that two arms never share a label."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return str(int(value)) if whole else str(value)
 
 
 def check_arm_names(data: dict[str, Any]) -> list[Finding]:

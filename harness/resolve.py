@@ -160,9 +160,7 @@ def _check_params(
     swept = sorted(swept_fields(plugin, params)) if sweeps else []
     findings = [f for field in swept for f in _check_sweep((*path, field), params[field])]
     if math.prod(len(params[field]) for field in swept) > MAX_SWEEP:
-        findings.append(Finding(path, f"a sweep has at most {MAX_SWEEP} combinations"))
-    if findings:
-        return params, findings
+        return params, [Finding(path, f"a sweep has at most {MAX_SWEEP} combinations")]
     resolved: dict[str, Any] = {}
     kept: dict[str, dict[int, Any]] = {field: {} for field in swept}
     for chosen in itertools.product(*(range(len(params[field])) for field in swept)):

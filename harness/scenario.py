@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
@@ -21,43 +21,28 @@ from harness.layers import read_layers
 from harness.problems import InvalidScenario, Problem
 from harness.references import check_references
 from harness.resolve import resolve
+from harness.settings import (
+    Clients,
+    Compute,
+    Evaluation,
+    Label,
+    Limits,
+    Record,
+    Seed,
+    Targets,
+    distinct,
+)
 from harness.yaml_scalar import plain_scalar
 
 SCHEMA = 1
 """Version of the scenario format that this code reads and writes."""
-
-Label = Annotated[str, StringConstraints(pattern=r"^[\w][\w +%()\-]*$", max_length=60)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, (list, tuple)) else [value]
-
-
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError("a value stands twice")
-    return values
-
-
-def _round(value: Any) -> Any:
-    named = value in ("first", "middle", "last")
-    counted = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if not named and not counted:
-        raise ValueError("must be first, middle, last or a round from 0")
-    return value
-
-
-Fractions = Annotated[tuple[Share, ...], BeforeValidator(_listed), Field(min_length=1)]
-Round = Annotated[Any, BeforeValidator(_round)]
 
 
 class PluginEntry(Params):
     """A plug-in by name, with parameters."""
 
     use: str
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
 
 
 class LanguageCells(Params):
@@ -83,98 +68,6 @@ class DefenseEntry(Params):
     systems: tuple[str, ...] | None = None
 
 
-class NoisyClients(Params):
-    """Honest clients with bad data: each event is replaced with probability ``rate``."""
-
-    fraction: Fractions = (0.0,)
-    rate: Share = 0.5
-    kind: Literal["item_replacement"] = "item_replacement"
-
-
-class MaliciousClients(Params):
-    """Clients that the poisoning attacks control."""
-
-    fraction: Fractions = (0.0,)
-
-
-class Clients(Params):
-    """Who takes part."""
-
-    noisy: NoisyClients = NoisyClients()
-    malicious: MaliciousClients = MaliciousClients()
-
-    @model_validator(mode="after")
-    def _someone_honest(self) -> Clients:
-        below = [
-            max((f for f in fractions if f < 1), default=0.0)
-            for fractions in (self.noisy.fraction, self.malicious.fraction)
-        ]
-        if sum(below) >= 1:
-            raise ValueError(
-                f"noisy {below[0]} and malicious {below[1]} leave no client honest in every cell, "
-                "so nobody could be evaluated"
-            )
-        return self
-
-
-class Targets(Params):
-    """Items that targeted attacks promote: chosen by a rule, or listed by title."""
-
-    count: Annotated[int, Field(ge=1)] = 1
-    choice: Literal["least_popular", "random", "items"] = "least_popular"
-    items: tuple[str, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_items(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("items"), list) and values["items"]:
-            return {"choice": "items", "count": len(values["items"]), **values}
-        return values
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Targets:
-        if (self.choice == "items") != bool(self.items):
-            raise ValueError("give either a choice (least_popular, random) or items")
-        if self.items and self.count != len(self.items):
-            raise ValueError(f"count is {self.count} but {len(self.items)} items are listed")
-        _distinct(self.items)
-        return self
-
-
-class Evaluation(Params):
-    """What is measured: cut-offs, candidates of Hit@1, resamples, users asked in words."""
-
-    k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (10, 20)
-    candidates: Annotated[int, Field(ge=2)] = 20
-    bootstrap: Annotated[int, Field(ge=0)] = 1000
-    answer_users: Annotated[int, Field(ge=0)] = 100
-
-    @model_validator(mode="after")
-    def _cutoffs(self) -> Evaluation:
-        _distinct(self.k)
-        return self
-
-
-class Record(Params):
-    """What the transcript keeps: rounds, and how many of the cohort's clients (0 means all)."""
-
-    rounds: tuple[Round, ...] = ("first", "middle", "last")
-    clients: Annotated[int, Field(ge=0)] = 0
-
-
-class Compute(Params):
-    """How the work is spread; does not change results."""
-
-    jobs: Annotated[int, Field(ge=1, le=1024)] = 1
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
-
-
-class Limits(Params):
-    """A run fails when more than this share of the updates was rejected."""
-
-    reject_share: Share = 0.5
-
-
 class Scenario(Params):
     """A scenario with every default filled in."""
 
@@ -183,12 +76,12 @@ class Scenario(Params):
     description: str = ""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     datasets: Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]
-    systems: dict[Label, SystemEntry] = {}
+    systems: dict[Label, SystemEntry] = Field(default_factory=dict)
     anchors: dict[Label, PluginEntry]
     clients: Clients = Clients()
     targets: Targets = Targets()
-    attacks: dict[Label, PluginEntry] = {}
-    defenses: dict[Label, DefenseEntry] = {}
+    attacks: dict[Label, PluginEntry] = Field(default_factory=dict)
+    defenses: dict[Label, DefenseEntry] = Field(default_factory=dict)
     evaluation: Evaluation = Evaluation()
     record: Record = Record()
     compute: Compute = Compute()
@@ -196,18 +89,22 @@ class Scenario(Params):
 
     @model_validator(mode="after")
     def _something_to_run(self) -> Scenario:
-        _distinct(self.seeds)
+        distinct(self.seeds)
         if not self.systems and not self.anchors:
             raise ValueError("nothing to run: no systems and no anchors")
         return self
 
     def plain(self) -> dict[str, Any]:
         """Return the scenario as it would be written in a file, defaults included."""
-        data = self.model_dump(mode="json", by_alias=True, exclude_none=False)
+        data = self.model_dump(mode="json", by_alias=True)
+        for entry in data["systems"].values():
+            if cells := _given(entry.pop("language_cells") or {}):
+                entry["language_cells"] = cells
         for section in ("systems", "anchors", "attacks"):
             data[section] = {label: _flat(entry) for label, entry in data[section].items()}
         for entry in data["defenses"].values():
             entry["parts"] = [_flat(part) for part in entry["parts"]]
+        data["defenses"] = {label: _given(entry) for label, entry in data["defenses"].items()}
         return data
 
     def resolved_yaml(self) -> str:
@@ -217,6 +114,10 @@ class Scenario(Params):
         stream = io.StringIO()
         writer.dump(_quoted(self.plain()), stream)
         return stream.getvalue()
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _flat(entry: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ have finished leave the batch.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
+
+from harness.language.kvcache import growing_cache
+
+SHRINK_AT = 0.8
+"""Finished rows leave the batch once at most this share is left: each time copies the cache."""
 
 PickToken = Callable[[Float[Tensor, " vocab"], int, int], int]
 """(logits of one row, row, step) -> token id."""
@@ -116,10 +120,9 @@ def decode_batch(
         New token ids per prompt, including the one that ended it.
     """
     ids, mask = _left_padded(own, prefix.length, pad)
-    cache = copy.deepcopy(prefix.cache) if prefix.cache else DynamicCache(config=model.config)
-    if prefix.cache:
-        cache.batch_repeat_interleave(len(own))
+    cache = growing_cache(model, ids.shape[1] + max_new_tokens, prefix.cache, len(own))
     made: list[list[int]] = [[] for _ in own]
+    done = [False] * len(own)
     alive = list(range(len(own)))
     positions = (mask.cumsum(1) - 1).clamp_min(0)[:, prefix.length :]
     for step in range(max_new_tokens):
@@ -131,13 +134,16 @@ def decode_batch(
             logits_to_keep=1,
         ).logits[:, -1]
         for place, row in enumerate(alive):
-            made[row].append(pick(logits[place], row, step))
-        keep = [place for place, row in enumerate(alive) if not finished(made[row])]
-        if not keep or step + 1 == max_new_tokens:
+            if not done[row]:
+                made[row].append(pick(logits[place], row, step))
+                done[row] = finished(made[row])
+        going = [row for row in alive if not done[row]]
+        if not going or step + 1 == max_new_tokens:
             break
-        if len(keep) < len(alive):
-            cache.batch_select_indices(torch.tensor(keep))
-            mask, alive = mask[keep], [alive[place] for place in keep]
+        if len(going) <= SHRINK_AT * len(alive):
+            keep = torch.tensor([place for place, row in enumerate(alive) if not done[row]])
+            cache.batch_select_indices(keep)
+            mask, alive = mask[keep], going
         ids = torch.tensor([[made[row][-1]] for row in alive])
         mask = torch.cat([mask, torch.ones((len(alive), 1), dtype=mask.dtype)], dim=1)
         positions = mask.sum(1, keepdim=True) - 1

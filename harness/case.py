@@ -1,0 +1,218 @@
+"""One cell made ready to train: data, roles, system, adversary, and the truth kept aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.assets import resolve
+from harness.cells import Cell
+from harness.core.attack import InferenceAttack, PoisoningAttack
+from harness.core.errors import DataError, ScenarioError
+from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
+from harness.core.seeds import Seeds
+from harness.core.system import Domain, Resources, System
+from harness.data import DatasetConfig, Interactions, leave_one_out, load, load_domains
+from harness.fed.loop import Threat, Training, popularity
+from harness.fed.population import Roles, assign_roles, corrupt
+from harness.fed.recorder import Recorder, recorded_rounds
+from harness.truth import Truth
+
+DATA_SEED = 0
+"""Data sets are cut the same way under every scenario seed, so that users pair across seeds."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cell ready to train.
+
+    Attributes:
+        training: what the loop runs.
+        resources: what the system's setup is given.
+        inference: inference attacks by label.
+        truth: for the scorer only.
+        data_hash: hash of the prepared data.
+    """
+
+    training: Training
+    resources: Resources
+    inference: dict[str, InferenceAttack]
+    truth: Truth
+    data_hash: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Split domains before any noise.
+
+    Attributes:
+        domains: training data, target first.
+        test: held-out item of each target user.
+        data_hash: hash of the content.
+    """
+
+    domains: tuple[Domain, ...]
+    test: np.ndarray
+    data_hash: str
+
+
+@lru_cache(maxsize=4)
+def prepared_data(config_json: str) -> Prepared:
+    """Load, filter and split a data set; kept for the next cells of the same process."""
+    config = DatasetConfig.model_validate_json(config_json)
+    if config.domains is not None:
+        parts = load_domains(config, DATA_SEED)
+    else:
+        parts = (load(config, DATA_SEED),)
+    domains: list[Domain] = []
+    tests: list[np.ndarray] = []
+    for part in parts:
+        domain, test = _split(part)
+        domains.append(domain)
+        tests.append(test)
+    return Prepared(tuple(domains), tests[0], "+".join(part.sha256 for part in parts))
+
+
+def _split(data: Interactions) -> tuple[Domain, np.ndarray]:
+    split = leave_one_out(data)
+    if not len(split.train):
+        raise DataError(f"data set {data.name!r}: no user has the three events a split needs")
+    texts = data.item_text if data.item_text is not None else data.titles
+    domain = Domain(
+        name=data.name,
+        histories=tuple(split.train),
+        titles=tuple(data.titles),
+        item_text=tuple(texts),
+        validation=np.asarray(split.validation),
+    )
+    return domain, np.asarray(split.test)
+
+
+def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case:
+    """Make ``cell`` ready: the same cell gives the same case in every process."""
+    data = prepared_data(DatasetConfig.model_validate(cell.dataset).model_dump_json())
+    seeds = Seeds(cell.seed)
+    system = SYSTEMS.get(cell.system.use)(**_system_params(cell))
+    _check_against_data(cell, data)
+    roles, uploads = _roles(cell, system, data, seeds)
+    noisy = corrupt(
+        data.domains[0], roles.noisy, cell.noisy.kind, cell.noisy.rate, seeds.child("noise")
+    )
+    domains = (noisy, *data.domains[1:])
+    targets = _targets(cell, noisy, seeds)
+    attack = ATTACKS.get(cell.poisoning.use)(**cell.poisoning.params) if cell.poisoning else None
+    assert attack is None or isinstance(attack, PoisoningAttack)
+    adversary = uploads if system.client_unit == "domain" else roles
+    training = Training(
+        system=system,
+        domains=domains,
+        defenses=tuple(DEFENSES.get(p.use)(**p.params) for p in cell.defense.parts),
+        threat=Threat(attack, adversary, targets),
+        recorder=Recorder(
+            recorded_rounds(cell.record.rounds, system.num_rounds()), cell.record.clients
+        ),
+        reject_share=cell.limits.reject_share,
+        seeds=seeds.child("training"),
+        progress=progress,
+    )
+    inference: dict[str, InferenceAttack] = {}
+    for spec in cell.inference:
+        instance = ATTACKS.get(spec.use)(**spec.params)
+        assert isinstance(instance, InferenceAttack)
+        inference[spec.label] = instance
+    excluded = assign_roles(noisy.num_users, *cell.eval_excluded, seeds)
+    truth = Truth(
+        domain=noisy,
+        clean=data.domains[0].histories,
+        test=data.test,
+        evaluated=np.flatnonzero(
+            ~excluded.malicious & ~excluded.noisy & (data.test >= 0) & ~_all(cell, roles)
+        ),
+        victims=~roles.malicious & ~roles.noisy,
+        honest_uploads=~uploads.malicious,
+        targets=targets if _targeted(cell) else (),
+    )
+    resources = Resources(
+        paths={role: str(resolve(ref)) for role, ref in system.assets().items()},
+        cache=cache,
+        progress=progress,
+    )
+    return Case(training, resources, inference, truth, data.data_hash)
+
+
+def _system_params(cell: Cell) -> dict[str, Any]:
+    """Return the system's parameters; the plan decides where a language stage runs."""
+    params = dict(cell.system.params)
+    if "language_stage" in SYSTEMS.get(cell.system.use).Config.model_fields and not cell.language:
+        params["language_stage"] = False
+    return params
+
+
+def _all(cell: Cell, roles: Roles) -> np.ndarray:
+    """In a stress run with 100 % malicious clients nobody is left to evaluate."""
+    return roles.malicious if cell.malicious >= 1 else np.zeros_like(roles.malicious)
+
+
+def _targeted(cell: Cell) -> bool:
+    """Whether exposure is measured: under a targeted attack, and without attack as its baseline."""
+    if cell.anchor:
+        return False
+    attack = ATTACKS.get(cell.poisoning.use) if cell.poisoning else None
+    return attack is None or getattr(attack, "targeted", False)
+
+
+def _roles(cell: Cell, system: System, data: Prepared, seeds: Seeds) -> tuple[Roles, Roles]:
+    """Return the users' roles and the uploaded vectors'.
+
+    In a cross-silo system the malicious fraction is a share of the source domain's uploads; its
+    users are never malicious.
+    """
+    malicious = cell.malicious if cell.poisoning else 0.0
+    sizes = [domain.num_items for domain in data.domains]
+    by_user = system.client_unit == "user"
+    users = assign_roles(
+        data.domains[0].num_users, malicious if by_user else 0.0, cell.noisy.fraction, seeds
+    )
+    crafted = np.zeros(sum(sizes), dtype=bool)
+    if not by_user and len(sizes) > 1:
+        source = assign_roles(sizes[1], malicious, 0.0, seeds.child("uploads"))
+        crafted[sizes[0] : sizes[0] + sizes[1]] = source.malicious
+    return users, Roles(crafted, np.zeros_like(crafted))
+
+
+def _targets(cell: Cell, domain: Domain, seeds: Seeds) -> tuple[int, ...]:
+    """Choose the items that targeted attacks promote."""
+    targets = cell.targets
+    if targets.choice == "items":
+        place = {title: item for item, title in enumerate(domain.titles)}
+        unknown = [title for title in targets.items if title not in place]
+        if unknown:
+            raise ScenarioError(f"targets.items: {unknown[0]!r} is not in data set {domain.name!r}")
+        return tuple(place[title] for title in targets.items)
+    order = seeds.numpy("targets").permutation(domain.num_items)
+    if targets.choice == "least_popular":
+        counts = popularity(domain)
+        order = order[np.argsort(counts[order], kind="stable")]
+    return tuple(int(item) for item in order[: targets.count])
+
+
+def _check_against_data(cell: Cell, data: Prepared) -> None:
+    """Raise for settings that the data set cannot carry."""
+    num_items = data.domains[0].num_items
+    largest = max(cell.evaluation.k)
+    if largest > num_items:
+        raise ScenarioError(
+            f"evaluation.k: {largest} is larger than the catalogue of {num_items} items "
+            f"({data.domains[0].name})"
+        )
+    longest = max(len(h) for h in data.domains[0].histories)
+    if cell.evaluation.candidates > num_items - longest - 2:
+        raise ScenarioError(
+            f"evaluation.candidates: {cell.evaluation.candidates} candidates cannot be drawn from "
+            f"{num_items} items for a user who has had {longest + 1} of them"
+        )

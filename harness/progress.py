@@ -1,0 +1,138 @@
+"""What is going on, told to the person at the terminal: a live bar, or plain lines in a log.
+
+On a terminal, finished lines scroll by above a bar that shows the cells under way and the time
+left. Elsewhere every event is one line with the time of day, and nothing is ever redrawn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+MESSAGE_SECONDS = 10.0
+"""Off a terminal, a cell's messages are printed at most this often."""
+
+
+class Progress:
+    """Progress of a sweep. Events come from one thread; output goes to standard error.
+
+    Args:
+        jobs: cells that run at once, for the time left.
+        console: where to print; by default standard error, which knows terminals and NO_COLOR.
+        clock: seconds from anywhere, monotonic.
+    """
+
+    def __init__(
+        self,
+        jobs: int = 1,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._jobs = max(1, jobs)
+        self._console = console or Console(stderr=True, highlight=False)
+        self._clock = clock
+        self._total = 0
+        self._done = 0
+        self._worked: list[float] = []
+        self._running: dict[str, tuple[float, str]] = {}
+        self._printed: dict[str, float] = {}
+        self._began = clock()
+        self._live: Live | None = None
+
+    def start(self, total_cells: int) -> None:
+        """Begin with so many cells to run."""
+        self._total, self._began = total_cells, self._clock()
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self._bar,
+                console=self._console,
+                refresh_per_second=2,
+                transient=True,
+            )
+            self._live.start()
+
+    def cell_started(self, cell_id: str) -> None:
+        """Note that a cell begins."""
+        self._running[cell_id] = (self._clock(), "")
+        if self._live is None:
+            self.line(f"start {cell_id}")
+
+    def cell_message(self, cell_id: str, text: str) -> None:
+        """Note what a cell is doing."""
+        now = self._clock()
+        began, _ = self._running.get(cell_id, (now, ""))
+        self._running[cell_id] = (began, text)
+        due = now - self._printed.get(cell_id, -MESSAGE_SECONDS) >= MESSAGE_SECONDS
+        if self._live is None and due:
+            self._printed[cell_id] = now
+            self.line(f"{cell_id}: {text}")
+
+    def cell_done(self, cell_id: str, seconds: float, status: str) -> None:
+        """Note that a cell ended.
+
+        Args:
+            cell_id: which.
+            seconds: how long it took; cells that were not computed (``status`` is not ``ok``) do
+                not count for the time left.
+            status: ``ok``, or what else became of it.
+        """
+        self._running.pop(cell_id, None)
+        self._printed.pop(cell_id, None)
+        self._done += 1
+        if status == "ok":
+            self._worked.append(seconds)
+        left = self.seconds_left()
+        eta = f", {duration(left)} left" if left is not None and self._done < self._total else ""
+        self.line(f"[{self._done}/{self._total}] {status} {cell_id} in {duration(seconds)}{eta}")
+
+    def line(self, text: str) -> None:
+        """Print a line of its own."""
+        stamp = "" if self._live else f"{datetime.now():%H:%M:%S} "
+        self._console.print(Text(stamp + text), soft_wrap=True)
+
+    def finish(self) -> None:
+        """Stop; may be called more than once."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def seconds_left(self) -> float | None:
+        """Return the expected time left: mean of the computed cells over the cells at once."""
+        if not self._worked:
+            return None
+        mean = sum(self._worked) / len(self._worked)
+        now = self._clock()
+        spent = sum(min(mean, now - began) for began, _ in self._running.values())
+        left = (self._total - self._done) * mean - spent
+        return max(0.0, left / min(self._jobs, max(1, self._total - self._done)))
+
+    def _bar(self) -> Text:
+        left = self.seconds_left()
+        width = max(4, min(30, self._console.width - 36))
+        filled = round(width * self._done / self._total) if self._total else 0
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append("█" * filled, style="green").append("░" * (width - filled), style="dim")
+        text.append(f" {self._done}/{self._total} cells, {duration(self._clock() - self._began)}")
+        text.append(f", {duration(left)} left" if left is not None else ", time left unknown")
+        for cell_id, (began, message) in self._running.items():
+            said = f": {message}" if message else ""
+            text.append(f"\n  {duration(self._clock() - began)} {cell_id}{said}", style="dim")
+        return text
+
+
+def duration(seconds: float) -> str:
+    """Return a time as ``7 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

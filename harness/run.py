@@ -1,0 +1,151 @@
+"""One cell from data to rows: the function to read first."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.case import Case, build_case
+from harness.cells import Cell
+from harness.core.observe import View
+from harness.core.seeds import Seeds
+from harness.fed.loop import Outcome, federate
+from harness.rows import Row, SampleBlock
+from harness.score import score_answers, score_claims, score_recommendations
+from harness.sheet import NAN, Sheet
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """Rows and samples of a finished cell, and where its time went.
+
+    Attributes:
+        rows: one row a number.
+        samples: values by unit behind them.
+        timings: stage to seconds.
+    """
+
+    rows: list[Row]
+    samples: list[SampleBlock]
+    timings: dict[str, float]
+
+
+def run_cell(
+    cell: Cell, base: dict[str, Any], cache: Path, progress: Callable[[str], None]
+) -> CellResult:
+    """Train one system in one scenario cell, attack what it showed, and score.
+
+    Args:
+        cell: what to run.
+        base: row fields that identify the run.
+        cache: folder for derived files that cells share.
+        progress: called with a line of text now and then.
+    """
+    clock = _Clock()
+    case = build_case(cell, cache, progress)
+    clock.lap("data")
+    state = case.training.system.setup(
+        case.training.domains, case.resources, case.training.seeds.child("setup")
+    )
+    clock.lap("setup")
+    outcome = federate(case.training, state)
+    clock.lap("training")
+    sheet = Sheet(
+        _row_base(cell, case, outcome, base),
+        Seeds(cell.seed).child("score"),
+        cell.evaluation.bootstrap,
+    )
+    score_system(sheet, cell, case, outcome)
+    clock.lap("evaluation")
+    score_attacks(sheet, case, outcome)
+    clock.lap("attacks")
+    score_cost(sheet, outcome, clock.seconds)
+    return CellResult(sheet.rows, sheet.samples, clock.seconds)
+
+
+def score_system(sheet: Sheet, cell: Cell, case: Case, outcome: Outcome) -> None:
+    """Score the released recommender, its language stage, and the system's own findings."""
+    seeds, count = Seeds(cell.seed).child("evaluation"), cell.evaluation.candidates
+    score_recommendations(sheet, outcome.released, case.truth, cell.evaluation.k, count, seeds)
+    limit = min(cell.evaluation.answer_users, getattr(outcome.released, "answer_limit", 0))
+    if limit:
+        score_answers(sheet, outcome.released, case.truth, count, limit, seeds)
+    for metric, value in case.training.system.findings(outcome.state).items():
+        sheet.figure(metric, value, side="cost", better="higher")
+
+
+def score_attacks(sheet: Sheet, case: Case, outcome: Outcome) -> None:
+    """Let every inference attack work on its view, and score what it claims."""
+    transcript = outcome.transcript
+    for label, attack in case.inference.items():
+        view = View(transcript, attack.threat_model)
+        reason = attack.declines(view)
+        if reason is not None:
+            sheet.figure(
+                "attack",
+                NAN,
+                side="privacy",
+                better="lower",
+                attack=label,
+                threat_model=attack.threat_model.words,
+                status="not applicable",
+                reason=reason,
+            )
+            continue
+        claims = attack.infer(view, case.training.seeds.child("attack", label))
+        score_claims(sheet, attack, label, claims, case.truth, transcript.protocol)
+
+
+def score_cost(sheet: Sheet, outcome: Outcome, seconds: dict[str, float]) -> None:
+    """Enter traffic, time, memory and refused updates."""
+    lower: dict[str, Any] = {"side": "cost", "better": "lower"}
+    if outcome.federation.num_rounds:
+        sheet.figure("upload_mb", outcome.bytes_up / 2**20, **lower)
+        rejected = sum(outcome.guard.rejected.values())
+        sheet.figure("updates_rejected", rejected, n=outcome.guard.received, **lower)
+        sheet.figure("empty_rounds", outcome.guard.empty_rounds, **lower)
+    sheet.figure("seconds", sum(seconds.values()), **lower)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    sheet.figure("peak_memory_mb", peak, **lower)
+
+
+def _row_base(cell: Cell, case: Case, outcome: Outcome, base: dict[str, Any]) -> dict[str, Any]:
+    budgets = [d.spent(outcome.federation) for d in case.training.defenses]
+    spent = [budget for budget in budgets if budget is not None]
+    return {
+        **base,
+        "cell": cell.id,
+        "training": cell.training,
+        "data_hash": case.data_hash,
+        "dataset": cell.dataset_label,
+        "system": cell.system.label,
+        "kind": case.training.system.kind,
+        "poisoning": cell.poisoning.label if cell.poisoning else "none",
+        "defense": cell.defense.label,
+        "defense_family": cell.defense.family,
+        "strength": NAN if cell.defense.strength is None else cell.defense.strength,
+        "strength_name": cell.defense.strength_name,
+        "malicious": cell.malicious if cell.poisoning else 0.0,
+        "noisy": cell.noisy.fraction,
+        "seed": cell.seed,
+        "epsilon": spent[0].epsilon if len(spent) == 1 else NAN,
+        "delta": spent[0].delta if len(spent) == 1 else NAN,
+    }
+
+
+class _Clock:
+    """Seconds by stage, on the monotonic clock."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap under ``stage``."""
+        now = time.monotonic()
+        self.seconds[stage] = now - self._start
+        self._start = now

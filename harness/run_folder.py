@@ -1,0 +1,131 @@
+"""The folder of a run: its name, its lock, and the scenario it belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import HarnessError, RunError, ScenarioError
+from harness.pidlock import held
+from harness.results import write_atomic
+from harness.scenario import Scenario
+from harness.yaml_source import read_yaml
+
+LOCK = ".lock"
+SCENARIO = "scenario.yaml"
+MAX_NAME = 80
+_RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
+
+
+def slug(name: str) -> str:
+    """Return a folder name for any text: a plain name as it is, others simplified, with a hash.
+
+    The result is one path component, not empty, not hidden, not reserved on Windows, and does not
+    read as an option.
+    """
+    plain = re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")[:MAX_NAME].rstrip("-.")
+    if plain == name and not _RESERVED.fullmatch(plain.partition(".")[0]):
+        return plain
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{plain}-{digest}" if plain else f"run-{digest}"
+
+
+def default_folder(scenario: Scenario, root: Path = Path("runs")) -> Path:
+    """Return the scenario's folder under ``root``."""
+    return root / slug(scenario.name)
+
+
+def claim(folder: Path, scenario: Scenario) -> None:
+    """Create the folder and write the resolved scenario, or check that it is the one there.
+
+    Raises:
+        ScenarioError: the folder belongs to another scenario; the differences are named.
+        RunError: the folder can't be written.
+    """
+    path = folder / SCENARIO
+    if path.exists():
+        stored = read_yaml(path).root.plain()
+        different = sorted(_differences(stored, json.loads(json.dumps(scenario.plain()))))
+        if different:
+            raise ScenarioError(
+                f"{folder} holds another scenario; it differs in {', '.join(different[:5])}"
+                f"{' …' if len(different) > 5 else ''}. Give another folder with --out"
+            )
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, scenario.resolved_yaml().encode())
+    except OSError as error:
+        raise RunError(f"{folder}: {error.strerror or error}") from error
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            below = f"{path}.{key}" if path else key
+            if below == "compute":
+                continue
+            if key not in old or key not in new:
+                yield below
+            else:
+                yield from _differences(old[key], new[key], below)
+    elif old != new:
+        yield path
+
+
+class _Taken(HarnessError):
+    """The lock is held."""
+
+
+@contextmanager
+def run_lock(folder: Path, *, force: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a run folder for this process alone.
+
+    The lock of a process that is gone is taken over, and that is said.
+
+    Args:
+        folder: the run folder; it exists.
+        force: take the lock even though its holder seems alive.
+        say: told about a stale lock.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    path = folder / LOCK
+    if force and path.exists():
+        say(f"removing the lock of {_holder(path)}, as told")
+        path.unlink(missing_ok=True)
+
+    def quietly(line: str) -> None:
+        if not line.startswith("waiting"):
+            say(line)
+
+    with ExitStack() as stack:
+        try:
+            lock = held(path, error=_Taken, deadline_seconds=-1.0, progress=quietly)
+            stack.enter_context(lock)
+        except _Taken as error:
+            raise RunError(
+                f"{folder} is in use by {_holder(path)}; wait for it, or, if it no longer runs, "
+                "add --force-unlock"
+            ) from error
+        except OSError as error:
+            raise RunError(f"{path}: {error.strerror or error}") from error
+        yield
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text())
+        since = datetime.fromtimestamp(float(holder["started"]), UTC)
+        return (
+            f"process {holder['pid']} on {holder['host']} (started {since:%Y-%m-%d %H:%M:%S} UTC)"
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return "an unknown process"

@@ -1,0 +1,262 @@
+"""Claims and recommendations against the truth: the only reader of the truth."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.core.attack import (
+    Claims,
+    InferenceAttack,
+    ItemAtPosition,
+    ItemIdentity,
+    ItemMembership,
+)
+from harness.core.seeds import Seeds
+from harness.core.system import Released
+from harness.metrics import exposure, ranking, recovery, reidentification
+from harness.sheet import NAN, Sheet
+from harness.truth import Truth, candidate_lists
+
+BATCH = 512
+
+
+def score_recommendations(
+    sheet: Sheet,
+    released: Released,
+    truth: Truth,
+    cutoffs: tuple[int, ...],
+    count: int,
+    seeds: Seeds,
+) -> None:
+    """Enter HR@K, NDCG@K (full ranking, items had before masked), Hit@1 sampled, and ER@K."""
+    users, num_items = truth.evaluated, truth.domain.num_items
+    ranks, hits, exposed = _ranked(released, truth, count, seeds)
+    fair = (
+        float(np.mean([num_items - len(np.unique(c)) for c in truth.contexts(users)]))
+        if len(users)
+        else NAN
+    )
+    for k in cutoffs:
+        shared = {"side": "utility", "better": "higher", "k": k, "protocol": "full"}
+        chance_hr, chance_ndcg = NAN, NAN
+        if len(users):
+            chance_hr = ranking.hit_ratio_chance(k, round(fair))
+            chance_ndcg = ranking.ndcg_chance(k, round(fair))
+        sheet.measure("hr", users, ranking.hit_ratio(ranks, k), chance=chance_hr, **shared)
+        sheet.measure("ndcg", users, ranking.ndcg(ranks, k), chance=chance_ndcg, **shared)
+    sheet.measure(
+        "hit1",
+        users,
+        hits,
+        side="utility",
+        better="higher",
+        chance=1 / count,
+        k=1,
+        protocol="sampled",
+    )
+    if truth.targets:
+        _score_exposure(sheet, truth, exposed, cutoffs)
+
+
+def _ranked(
+    released: Released, truth: Truth, count: int, seeds: Seeds
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rank of the test item, Hit@1 among candidates, and ranks of the targets, by user."""
+    users = truth.evaluated
+    ranks, hits = np.zeros(len(users)), np.zeros(len(users))
+    exposed = np.zeros((len(users), len(truth.targets)))
+    targets = np.array(truth.targets, dtype=np.int64)
+    for start in range(0, len(users), BATCH):
+        part = slice(start, start + BATCH)
+        chunk = users[part]
+        scores, seen = released.scores(chunk, truth.contexts(chunk)), truth.seen(chunk)
+        ranks[part] = ranking.target_rank(scores, truth.test[chunk], excluded=seen)
+        lists, place = candidate_lists(truth, chunk, count, seeds)
+        among = np.take_along_axis(scores, lists, 1)
+        hits[part] = ranking.hit_ratio(ranking.target_rank(among, place), 1)
+        exposed[part] = exposure.exposed_target_ranks(scores, targets, seen)
+    return ranks, hits, exposed
+
+
+def _score_exposure(
+    sheet: Sheet, truth: Truth, ranks: np.ndarray, cutoffs: tuple[int, ...]
+) -> None:
+    users, seen = truth.evaluated, truth.seen(truth.evaluated)
+    attack = sheet.base["poisoning"]
+    shared: dict[str, Any] = {"side": "robustness", "attack": attack}
+    for k in cutoffs:
+        chance = exposure.exposure_chance(seen, np.array(truth.targets), k)
+        sheet.measure(
+            "er",
+            users,
+            exposure.exposure_ratio(ranks, k),
+            better="lower",
+            chance=chance,
+            k=k,
+            protocol="full",
+            **shared,
+        )
+    middle = float((truth.domain.num_items - seen.sum(1).mean() + 1) / 2) if len(users) else NAN
+    sheet.measure(
+        "target_rank",
+        users,
+        exposure.mean_target_rank(ranks),
+        better="higher",
+        chance=middle,
+        **shared,
+    )
+
+
+def score_answers(
+    sheet: Sheet, released: Any, truth: Truth, count: int, limit: int, seeds: Seeds
+) -> None:
+    """Enter Hit@1 in both definitions and the Valid Ratio of a language stage, by variant.
+
+    Over all: a text that names no candidate is wrong (A-LLMRec). Over valid: it is left out
+    (LLaRA).
+    """
+    order = seeds.numpy("answer users").permutation(truth.evaluated)
+    users = np.sort(order[:limit])
+    lists, place = candidate_lists(truth, users, count, seeds)
+    answers = released.answer(users, truth.contexts(users), lists)
+    for variant, answer in answers.items():
+        prefix = "" if variant == "stage 2" else "llm_only_"
+        shared: dict[str, Any] = {"side": "utility", "better": "higher", "protocol": "sampled"}
+        chosen = np.asarray(answer.chosen)
+        over_all = ranking.hit1_over_all(chosen, place)
+        over_valid = ranking.hit1_over_valid(chosen, place)
+        sheet.measure(f"{prefix}hit1_all", users, over_all, chance=1 / count, k=1, **shared)
+        sheet.measure(f"{prefix}hit1_valid", users, over_valid, chance=1 / count, k=1, **shared)
+        sheet.measure(
+            f"{prefix}valid_ratio", users, ranking.valid_answer(chosen), chance=NAN, **shared
+        )
+    scores = np.take_along_axis(released.scores(users, truth.contexts(users)), lists, 1)
+    hits = ranking.hit_ratio(ranking.target_rank(scores, place), 1)
+    sheet.measure(
+        "stage1_hit1",
+        users,
+        hits,
+        side="utility",
+        better="higher",
+        chance=1 / count,
+        k=1,
+        protocol="sampled",
+    )
+
+
+def score_claims(
+    sheet: Sheet,
+    attack: InferenceAttack,
+    label: str,
+    claims: Claims,
+    truth: Truth,
+    protocol: dict[str, Any],
+) -> None:
+    """Enter the success of one inference attack."""
+    shared = {"side": "privacy", "attack": label, "threat_model": attack.threat_model.words}
+    _score(claims, sheet, truth, protocol, shared)
+
+
+@singledispatch
+def _score(
+    claims: Claims, sheet: Sheet, truth: Truth, protocol: dict[str, Any], shared: dict[str, Any]
+) -> None:
+    raise TypeError(f"no scorer for {type(claims).__name__}")
+
+
+def _history(truth: Truth, client: int, protocol: dict[str, Any]) -> np.ndarray:
+    """Return the items the client's model read, oldest first."""
+    return truth.domain.histories[client][-protocol["max_length"] :]
+
+
+@_score.register
+def _membership(
+    claims: ItemMembership,
+    sheet: Sheet,
+    truth: Truth,
+    protocol: dict[str, Any],
+    shared: dict[str, Any],
+) -> None:
+    clients = claims.clients.numpy()
+    rows = np.flatnonzero(truth.victims[clients])
+    auc, precision, size = (np.zeros(len(rows)) for _ in range(3))
+    for place, row in enumerate(rows):
+        member = np.zeros(claims.scores.shape[1], dtype=bool)
+        member[_history(truth, int(clients[row]), protocol)] = True
+        scores = claims.scores[row].numpy()
+        auc[place] = recovery.roc_auc(scores, member)
+        precision[place] = recovery.precision_at_size(scores, member)
+        size[place] = member.mean()
+    victims = clients[rows]
+    sheet.measure("auc", victims, auc, better="lower", chance=0.5, **shared)
+    base = float(size.mean()) if len(size) else NAN
+    sheet.measure("precision_at_size", victims, precision, better="lower", chance=base, **shared)
+
+
+@_score.register
+def _at_position(
+    claims: ItemAtPosition,
+    sheet: Sheet,
+    truth: Truth,
+    protocol: dict[str, Any],
+    shared: dict[str, Any],
+) -> None:
+    clients = claims.clients.numpy()
+    rows = np.flatnonzero(truth.victims[clients])
+    exact, answered = np.zeros(len(rows)), np.zeros(len(rows))
+    for place, row in enumerate(rows):
+        history = _history(truth, int(clients[row]), protocol)
+        claimed = claims.items[row, : len(history)].numpy()
+        exact[place] = recovery.exact_position(claimed, history)
+        answered[place] = float((claimed >= 0).mean())
+    victims, chance = clients[rows], 1 / truth.domain.num_items
+    sheet.measure("exact_position", victims, exact, better="lower", chance=chance, **shared)
+    sheet.measure("answered", victims, answered, better="lower", chance=NAN, **shared)
+    ranks = claims.observed_rank[torch.from_numpy(rows)].double().numpy()
+    sheet.measure("observed_rank", victims, ranks, better="higher", chance=NAN, **shared)
+
+
+@_score.register
+def _identity(
+    claims: ItemIdentity,
+    sheet: Sheet,
+    truth: Truth,
+    protocol: dict[str, Any],
+    shared: dict[str, Any],
+) -> None:
+    del protocol
+    scores, truth_ids = claims.scores.numpy(), np.arange(len(claims.scores))
+    honest = np.flatnonzero(truth.honest_uploads)
+    ranks = ranking.target_rank(scores[honest], truth_ids[honest], tie="average")
+    num_items = scores.shape[1]
+    for k in (1, 5):
+        sheet.measure(
+            f"top{k}",
+            honest,
+            reidentification.top_k(ranks, k),
+            better="lower",
+            chance=k / num_items,
+            **shared,
+        )
+    guess = scores[honest].argmax(1)
+    domain = claims.domain.numpy()
+    same = (domain[guess] == domain[honest]).astype(np.float64)
+    share = float(np.mean([(domain == d).mean() for d in domain[honest]])) if len(honest) else NAN
+    sheet.measure("domain_named", honest, same, better="lower", chance=share, **shared)
+    sheet.figure(
+        "median_rank",
+        reidentification.median_rank(ranks),
+        n=len(honest),
+        better="higher",
+        chance=(num_items + 1) / 2,
+        **shared,
+    )
+    disclosed = reidentification.catalogue_disclosed(guess, honest)
+    by_chance = 1 - (1 - 1 / num_items) ** len(honest)
+    sheet.figure(
+        "catalogue_disclosed", disclosed, n=len(honest), better="lower", chance=by_chance, **shared
+    )

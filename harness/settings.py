@@ -1,0 +1,135 @@
+"""A scenario's settings that name no plug-in: who takes part, what is measured and recorded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+
+from harness.core.params import Params
+
+Label = Annotated[str, StringConstraints(pattern=r"^[\w][\w +%()\-]*$", max_length=60)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the values; one that stands twice is refused."""
+    if len(set(values)) != len(values):
+        raise ValueError("a value stands twice")
+    return values
+
+
+def _round(value: Any) -> Any:
+    named = value in ("first", "middle", "last")
+    counted = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not named and not counted:
+        raise ValueError("must be first, middle, last or a round from 0")
+    return value
+
+
+Fractions = Annotated[
+    tuple[Share, ...],
+    BeforeValidator(_listed),
+    Field(min_length=1),
+    AfterValidator(distinct),
+]
+Round = Annotated[Any, BeforeValidator(_round)]
+
+
+class NoisyClients(Params):
+    """Honest clients with bad data: each event is replaced with probability ``rate``."""
+
+    fraction: Fractions = (0.0,)
+    rate: Share = 0.5
+    kind: Literal["item_replacement"] = "item_replacement"
+
+
+class MaliciousClients(Params):
+    """Clients that the poisoning attacks control."""
+
+    fraction: Fractions = (0.0,)
+
+
+class Clients(Params):
+    """Who takes part."""
+
+    noisy: NoisyClients = NoisyClients()
+    malicious: MaliciousClients = MaliciousClients()
+
+    @model_validator(mode="after")
+    def _someone_honest(self) -> Clients:
+        below = [
+            max((f for f in fractions if f < 1), default=0.0)
+            for fractions in (self.noisy.fraction, self.malicious.fraction)
+        ]
+        if sum(below) >= 1:
+            raise ValueError(
+                f"noisy {below[0]} and malicious {below[1]} leave no client honest in every cell, "
+                "so nobody could be evaluated"
+            )
+        return self
+
+
+class Targets(Params):
+    """Items that targeted attacks promote: chosen by a rule, or listed by title."""
+
+    count: Annotated[int, Field(ge=1)] = 1
+    choice: Literal["least_popular", "random", "items"] = "least_popular"
+    items: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_items(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("items"), list):
+            return values
+        items = tuple(values["items"])
+        implied = {"choice": "items", "count": len(items)} if items else {}
+        return {**implied, **values, "items": items}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Targets:
+        if (self.choice == "items") != bool(self.items):
+            raise ValueError("give either a choice (least_popular, random) or items")
+        if self.items and self.count != len(self.items):
+            raise ValueError(f"count is {self.count} but {len(self.items)} items are listed")
+        distinct(self.items)
+        return self
+
+
+class Evaluation(Params):
+    """What is measured: cut-offs, candidates of Hit@1, resamples, users asked in words."""
+
+    k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (10, 20)
+    candidates: Annotated[int, Field(ge=2)] = 20
+    bootstrap: Annotated[int, Field(ge=0)] = 1000
+    answer_users: Annotated[int, Field(ge=0)] = 100
+
+    @model_validator(mode="after")
+    def _cutoffs(self) -> Evaluation:
+        distinct(self.k)
+        return self
+
+
+class Record(Params):
+    """What the transcript keeps: rounds, and how many of the cohort's clients (0 means all)."""
+
+    rounds: tuple[Round, ...] = ("first", "middle", "last")
+    clients: Annotated[int, Field(ge=0)] = 0
+
+
+class Compute(Params):
+    """How the work is spread; does not change results."""
+
+    jobs: Annotated[int, Field(ge=1, le=1024)] = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+class Limits(Params):
+    """A run fails when more than this share of the updates was rejected."""
+
+    reject_share: Share = 0.5

@@ -1,0 +1,222 @@
+"""All cells of a scenario: prepare, skip what is done, run in worker processes, append, report."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.assets import cache_dir
+from harness.cells import Cell, NotRun
+from harness.core.errors import RunError
+from harness.plan import Plan
+from harness.progress import Progress
+from harness.results import read_results, read_samples, write_atomic, write_results
+from harness.rows import Row, SampleBlock
+from harness.worker import CellReport, prepare_cell, run_one, start_worker
+
+
+@dataclass
+class Sweep:
+    """A scenario's run folder while it fills.
+
+    Attributes:
+        folder: run folder.
+        plan: what to run.
+        base: row fields that identify the run.
+        progress: what the person at the terminal sees.
+        jobs: worker processes.
+        threads: threads of each worker.
+        fail_fast: stop at the first failed cell.
+        timings: stage to seconds, summed over cells.
+        failed: cell id to reason.
+    """
+
+    folder: Path
+    plan: Plan
+    base: dict[str, Any]
+    progress: Progress
+    jobs: int = 1
+    threads: int = 1
+    fail_fast: bool = False
+    timings: dict[str, float] = field(default_factory=dict[str, float])
+    failed: dict[str, str] = field(default_factory=dict[str, str])
+
+    def run(self, limit: int | None = None) -> None:
+        """Run every cell that is not done yet, then write the tables of the whole run.
+
+        Raises:
+            RunError: a cell failed and ``fail_fast`` is set; finished cells are kept.
+        """
+        todo = [cell for cell in self.plan.cells if not self._done(cell)]
+        self.progress.start(len(todo[:limit]))
+        try:
+            self._prepare(todo[:limit])
+            self._run_cells(todo[:limit])
+        finally:
+            self.progress.finish()
+            self.write_tables()
+
+    def _done(self, cell: Cell) -> bool:
+        return (self.folder / "cells" / cell.id / "done.json").exists()
+
+    def _prepare(self, cells: Sequence[Cell]) -> None:
+        """Write what cells share (LLM texts, embeddings) once, with all threads in one process."""
+        first = list(distinct_preparations(cells).values())
+        if not first:
+            return
+        started = time.monotonic()
+        with self._pool(1, self.jobs * self.threads) as pool:
+            for cell in first:
+                for _ in self._finished(pool, {pool.submit(prepare_cell, cell): cell}):
+                    pass
+        self.timings["preparation"] = time.monotonic() - started
+
+    def _run_cells(self, cells: Sequence[Cell]) -> None:
+        remaining = [cell for cell in cells if cell.id not in self.failed]
+        with self._pool(self.jobs, self.threads) as pool:
+            futures = {
+                pool.submit(run_one, cell, self.base, self.folder / "cells" / cell.id): cell
+                for cell in remaining
+            }
+            for report in self._finished(pool, futures):
+                for stage, seconds in report.timings.items():
+                    self.timings[stage] = self.timings.get(stage, 0.0) + seconds
+
+    def _pool(self, jobs: int, threads: int) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(
+            jobs, context, start_worker, (threads, str(cache_dir()), self.progress.queue(context))
+        )
+
+    def _finished(
+        self, pool: ProcessPoolExecutor, futures: dict[Future[CellReport], Cell]
+    ) -> Iterator[CellReport]:
+        """Yield reports as cells end; keep the reason of those that failed."""
+        waiting = set(futures)
+        try:
+            while waiting:
+                ended, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                self.progress.drain()
+                for future in ended:
+                    report = self._report(future, futures[future])
+                    if report.error:
+                        self.failed[report.cell] = report.error
+                        if self.fail_fast:
+                            raise RunError(f"{report.cell}: {report.error}")
+                    yield report
+        except BaseException:
+            _stop(pool)
+            raise
+
+    def _report(self, future: Future[CellReport], cell: Cell) -> CellReport:
+        try:
+            report = future.result()
+        except BrokenProcessPool:
+            report = CellReport(cell.id, {}, "its worker process died (out of memory, or killed)")
+        self.progress.cell_done(
+            cell.id, sum(report.timings.values()), "failed" if report.error else "ok"
+        )
+        return report
+
+    def write_tables(self) -> None:
+        """Join the finished cells' tables into the run's, with rows for all that was not run."""
+        rows, samples = self._not_run_rows(), list[SampleBlock]()
+        for cell in self.plan.cells:
+            if self._done(cell):
+                part = self.folder / "cells" / cell.id
+                rows.extend(_rows(read_results(part)))
+                samples.extend(_blocks(read_samples(part)))
+        write_results(self.folder, rows, samples)
+
+    def _not_run_rows(self) -> list[Row]:
+        rows = [_not_run(entry, self.base) for entry in self.plan.not_run]
+        by_id = {cell.id: cell for cell in self.plan.cells}
+        for cell_id, reason in self.failed.items():
+            cell = by_id[cell_id]
+            rows.append(
+                Row(
+                    **self.base,
+                    cell=cell_id,
+                    system=cell.system.label,
+                    dataset=cell.dataset_label,
+                    defense=cell.defense.label,
+                    poisoning=cell.poisoning.label if cell.poisoning else "none",
+                    seed=cell.seed,
+                    metric="cell",
+                    side="cost",
+                    better="lower",
+                    status="failed",
+                    reason=reason,
+                )
+            )
+        return rows
+
+
+def distinct_preparations(cells: Sequence[Cell]) -> dict[str, Cell]:
+    """Return one cell for each system, data set, noise and seed that needs models."""
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.anchor:
+            continue
+        noise = cell.noisy.model_dump(mode="json") if cell.noisy.fraction else None
+        seed = cell.seed if noise else None
+        key = json.dumps([cell.system.label, cell.dataset, noise, seed], sort_keys=True)
+        first.setdefault(key, cell)
+    return first
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End the workers at once; finished cells are on disk already."""
+    processes = list((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+
+
+def _not_run(entry: NotRun, base: dict[str, Any]) -> Row:
+    return Row(
+        **base,
+        cell="",
+        system=entry.system,
+        dataset=entry.dataset_label,
+        defense=entry.defense or "every",
+        attack=entry.attack or "none",
+        metric=entry.part,
+        side="privacy" if entry.part == "attack" else "utility",
+        better="lower",
+        status=entry.status,
+        reason=entry.reason,
+    )
+
+
+def _rows(table: pd.DataFrame) -> list[Row]:
+    return [Row(**record) for record in table.to_dict("records")]  # pyright: ignore[reportArgumentType]
+
+
+def _blocks(table: pd.DataFrame) -> list[SampleBlock]:
+    keys = ["cell", "attack", "metric", "k", "protocol"]
+    blocks: list[SampleBlock] = []
+    for key, group in table.groupby(keys, sort=False, observed=True):
+        named = dict(zip(keys, key, strict=True))
+        blocks.append(
+            SampleBlock(
+                **{**named, "k": int(named["k"])},
+                units=group["unit"].to_numpy(),
+                values=group["value"].to_numpy(),
+            )
+        )
+    return blocks
+
+
+def mark_done(folder: Path, timings: dict[str, float]) -> None:
+    """Write the file that makes a cell count as finished; last, after its tables."""
+    write_atomic(folder / "done.json", json.dumps({"timings": timings}).encode())

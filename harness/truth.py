@@ -1,0 +1,71 @@
+"""What is true of a training; read by the scorer and by nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from harness.core.seeds import Seeds
+from harness.core.system import Domain
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The truth behind a cell.
+
+    Attributes:
+        domain: the evaluated domain's training data as the clients hold it, noise included.
+        clean: histories before noise, which recommendations are made from.
+        test: held-out item of each user, ``-1`` where there is none.
+        evaluated: users whose recommendations are scored: honest in every cell of the scenario.
+        victims: clients that inference attacks are scored on (honest and not noisy in this cell).
+        honest_uploads: uploaded vectors that no adversary crafted (cross-silo systems).
+        targets: promoted items.
+    """
+
+    domain: Domain
+    clean: tuple[Int[np.ndarray, " event"], ...]
+    test: Int[np.ndarray, " user"]
+    evaluated: Int[np.ndarray, " user"]
+    victims: Bool[np.ndarray, " client"]
+    honest_uploads: Bool[np.ndarray, " upload"]
+    targets: tuple[int, ...]
+
+    def contexts(self, users: Int[np.ndarray, " user"]) -> list[Int[np.ndarray, " event"]]:
+        """Return what each user is recommended from at test time: history and validation item."""
+        validation = self.domain.validation
+        return [
+            np.append(self.clean[u], validation[u]) if validation[u] >= 0 else self.clean[u]
+            for u in users
+        ]
+
+    def seen(self, users: Int[np.ndarray, " user"]) -> Bool[np.ndarray, "user item"]:
+        """Return which items each user has had before the test item."""
+        mask = np.zeros((len(users), self.domain.num_items), dtype=bool)
+        for row, context in enumerate(self.contexts(users)):
+            mask[row, context] = True
+        return mask
+
+
+def candidate_lists(
+    truth: Truth, users: Int[np.ndarray, " user"], count: int, seeds: Seeds
+) -> tuple[Int[np.ndarray, "user candidate"], Int[np.ndarray, " user"]]:
+    """Draw each user's candidates: the test item and random items the user never had.
+
+    Every user has a stream of their own, so the lists are the same in every cell of a seed.
+
+    Returns:
+        The candidates in random order, and the place of the test item among them.
+    """
+    lists = np.zeros((len(users), count), dtype=np.int64)
+    place = np.zeros(len(users), dtype=np.int64)
+    for row, (user, context) in enumerate(zip(users, truth.contexts(users), strict=True)):
+        stream = seeds.numpy("candidates", int(user))
+        excluded = np.append(context, truth.test[user])
+        allowed = np.setdiff1d(np.arange(truth.domain.num_items), excluded)
+        others = stream.choice(allowed, count - 1, replace=False)
+        place[row] = stream.integers(0, count)
+        lists[row] = np.insert(others, place[row], truth.test[user])
+    return lists, place

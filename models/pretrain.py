@@ -1,0 +1,53 @@
+"""Pre-trained sequence models kept by content, so that cells which share one train it once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from harness.core.seeds import Seeds
+from harness.core.system import Domain, Progress
+from models.backbone import SequenceModel, build_backbone
+from models.central import CentralConfig, fit_central
+
+ALGORITHM = 1
+"""Raise when :func:`models.central.fit_central` changes its result."""
+
+
+def pretrained(
+    domain: Domain, config: CentralConfig, seeds: Seeds, cache: Path, progress: Progress
+) -> SequenceModel:
+    """Return ``fit_central`` of exactly these inputs, from the cache if it was done before."""
+    path = cache / "pretrained" / f"{_key(domain, config, seeds)}.safetensors"
+    backbone = build_backbone(
+        config.backbone,
+        embedding_size=config.embedding_size,
+        num_blocks=config.num_blocks,
+        num_heads=config.num_heads,
+        max_positions=config.max_length,
+    )
+    if not path.exists():
+        model = fit_central(domain, config, seeds, progress)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        save_file({**model.dense, "item table": model.table}, partial)
+        os.replace(partial, path)
+    tensors = load_file(path)
+    table = tensors.pop("item table")
+    return SequenceModel(backbone, tensors, table, config.max_length)
+
+
+def _key(domain: Domain, config: CentralConfig, seeds: Seeds) -> str:
+    """Hash all that decides the result: data, settings, seeds, and the algorithm's version."""
+    digest = hashlib.sha256()
+    digest.update(f"{ALGORITHM}|{config.model_dump_json()}|{seeds.integer()}|".encode())
+    digest.update(f"{domain.num_items}|".encode())
+    digest.update(np.asarray(domain.validation, dtype=np.int64).tobytes())
+    for history in domain.histories:
+        digest.update(len(history).to_bytes(8, "little"))
+        digest.update(np.asarray(history, dtype=np.int64).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,250 @@
+"""SF-UBM: two domains share perturbed item-text vectors, the server clusters them, an LLM answers.
+
+Guo et al., arXiv:2604.14833v1 (2026), section 3. Each domain is a client. Stage 1a (equations 1-7):
+SentenceBERT vectors of all its items, perturbed by the defence ``replacement`` (kept apart here so
+that it can be switched off and swept), are uploaded once [inferred: nothing uploaded changes with
+training]. Stage 1b: k-means++ on the server returns each item its cluster centre. Stage 1c
+(equations 8-14): :mod:`models.fkd`. Stage 2 (equations 15-17): :mod:`models.llm_stage` injects soft
+prompts into an LLM that names one of 20 candidates.
+
+The server sees one vector an item and nothing of the interactions; no gradient is ever sent, so
+gradient inversion does not apply and interaction membership is undefined on this channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from harness.language.encoder import SentenceEncoder
+from jaxtyping import Float, Int
+from pydantic import Field
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from harness.core.messages import Aggregate, CentroidReturn, EmbeddingUpload, Message
+from harness.core.observe import Catalogue
+from harness.core.params import Paper, Params
+from harness.core.registry import SYSTEMS
+from harness.core.seeds import Seeds
+from harness.core.system import Answers, Deviation, Domain, Resources, System, Work
+from models.backbone import SequenceModel
+from models.central import CentralConfig
+from models.fkd import FkdConfig, FkdData, Mapping, fit_fkd
+from models.llm_stage import LLMStage, LLMStageConfig
+from models.pretrain import pretrained
+
+
+class SfUbmConfig(Params):
+    """Every choice of SF-UBM; defaults are the paper's where it states one."""
+
+    backbone: CentralConfig = Field(
+        CentralConfig(embedding_size=50, num_heads=1, dropout=0.5),
+        description="SASRec, pre-trained and frozen; d = 50 [paper], 1 head, dropout 0.5 [lineage]",
+    )
+    num_clusters: int = Field(90, ge=1, description="K [paper: 90 / 100 / 70]")
+    max_iterations: int = Field(300, ge=1, description="of k-means [paper]")
+    tolerance: float = Field(1e-4, ge=0, description="of k-means [paper]")
+    federated: bool = Field(
+        True, description="cluster both domains together; off clusters the own domain only"
+    )
+    fkd: FkdConfig = Field(FkdConfig(), description="stage 1c")
+    language_stage: bool = Field(True, description="train and evaluate stage 2")
+    stage2: LLMStageConfig = Field(LLMStageConfig(), description="stage 2")
+    answer_users: int = Field(100, ge=0, description="test users that stage 2 answers for")
+    llm: str = Field("smollm2-135m", description="asset, path or hub name [paper: OPT-6.7B]")
+    encoder: str = Field("minilm-l6", description="asset, path or hub name [paper: 768-d SBERT]")
+
+
+@dataclass(frozen=True)
+class SfUbmState:
+    """What the two domains and the server hold.
+
+    Attributes:
+        domains: target first, source second.
+        text: clean unit-length text vectors of all items, target's first.
+        owner: domain of each item.
+        centroids: returned vectors of all items; None before the exchange.
+        resources: where models lie.
+        backbone_seeds: stream of the pre-training.
+    """
+
+    domains: tuple[Domain, ...]
+    text: Float[Tensor, "item dim"]
+    owner: Int[Tensor, " item"]
+    centroids: Float[Tensor, "item dim"] | None
+    resources: Resources
+    backbone_seeds: Seeds
+
+
+@dataclass(frozen=True)
+class SfUbmReleased:
+    """The target domain's recommender.
+
+    Attributes:
+        model: frozen sequence model.
+        decoded: decoded enhanced item embeddings, which stage 1 scores against.
+        stage2: trained language stage, or None where it is left out.
+        answer_limit: users that stage 2 answers for.
+    """
+
+    model: SequenceModel
+    decoded: Float[Tensor, "item dim"]
+    stage2: LLMStage | None
+    answer_limit: int
+
+    def scores(
+        self, users: Int[np.ndarray, " user"], histories: Sequence[Int[np.ndarray, " event"]]
+    ) -> Float[np.ndarray, "user item"]:
+        """Return stage 1's scores ⟨x_u, Dec_ID(f_ID(E_i))⟩ (equation 13)."""
+        del users
+        return (self.model.encode([h.tolist() for h in histories]) @ self.decoded.T).numpy()
+
+    def answer(
+        self,
+        users: Int[np.ndarray, " user"],
+        histories: Sequence[Int[np.ndarray, " event"]],
+        candidates: Int[np.ndarray, "user candidate"],
+    ) -> dict[str, Answers]:
+        """Return stage 2's answers, and those of the LLM without soft prompts or training."""
+        assert self.stage2 is not None
+        states = self.model.encode([h.tolist() for h in histories])
+        return {
+            "stage 2": self.stage2.answer(states, histories, candidates),
+            "LLM only": self.stage2.base_answer(histories, candidates),
+        }
+
+
+@SYSTEMS.register("sf_ubm")
+class SfUbm(System):
+    """SF-UBM with one domain a client; the first domain is the target."""
+
+    paper = Paper("arXiv:2604.14833v1", "reimplementation")
+    Config = SfUbmConfig
+    emits = EmbeddingUpload
+    client_unit = "domain"
+    deviations = (
+        Deviation(
+            "The LLM is SmolLM2-135M-Instruct, the encoder MiniLM (384-d)",
+            "the paper's OPT-6.7B and 768-d SentenceBERT need a GPU and a model hub; any path or "
+            "hub name works in the same fields",
+        ),
+        Deviation(
+            "Stage 2 uses one shared projector, the user token last, and tunes the LLM",
+            "the paper's form (two projectors, frozen LLM) stays at chance on a small LLM; options "
+            "stage2.projector, stage2.layout and stage2.tune give it",
+        ),
+        Deviation(
+            "FKD runs at learning rate 1e-3 instead of 1e-4",
+            "ten epochs at 1e-4 do not converge on data of this size",
+        ),
+        Deviation(
+            "The source domain trains no recommender",
+            "only its text vectors reach the server, so nothing of its training could matter",
+        ),
+        Deviation(
+            "Sequences are pooled item by item in equations 8-12",
+            "the paper does not say how a sequence becomes one vector",
+        ),
+    )
+
+    def assets(self) -> dict[str, str]:
+        """Return the encoder, and the LLM where stage 2 runs."""
+        config: SfUbmConfig = self.config
+        llm = {"llm": config.llm} if config.language_stage else {}
+        return {"encoder": config.encoder, **llm}
+
+    def num_rounds(self) -> int:
+        """The exchange is one-shot [inferred]."""
+        return 1
+
+    def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> SfUbmState:
+        """Encode both catalogues (equation 1, unit length)."""
+        encoder = SentenceEncoder(resources.paths["encoder"], resources.cache / "embeddings")
+        texts = [torch.from_numpy(encoder.encode(list(d.item_text))) for d in domains]
+        owner = [torch.full((len(t),), d, dtype=torch.int64) for d, t in enumerate(texts)]
+        return SfUbmState(
+            domains=domains,
+            text=torch.cat(texts),
+            owner=torch.cat(owner),
+            centroids=None,
+            resources=resources,
+            backbone_seeds=seeds.child("backbone"),
+        )
+
+    def local(self, state: SfUbmState, work: Work) -> EmbeddingUpload:
+        """Upload every item's text vector; perturbation is the defence's client stage."""
+        return EmbeddingUpload(state.owner, state.text)
+
+    def combine(self, state: SfUbmState, message: Message, seeds: Seeds) -> CentroidReturn:
+        """Cluster all uploads (or each domain's own) and return each item its centre."""
+        assert isinstance(message, EmbeddingUpload)
+        groups = torch.zeros_like(message.domain) if self.config.federated else message.domain
+        vectors = torch.zeros_like(message.vectors)
+        assignment = torch.zeros_like(message.domain)
+        for group in groups.unique().tolist():
+            rows = groups == group
+            centres, labels = self._cluster(message.vectors[rows], seeds.child("group", group))
+            vectors[rows] = centres[labels]
+            assignment[rows] = labels + group * self.config.num_clusters
+        return CentroidReturn(message.domain, vectors, assignment)
+
+    def _cluster(
+        self, vectors: Float[Tensor, "upload dim"], seeds: Seeds
+    ) -> tuple[Float[Tensor, "cluster dim"], Int[Tensor, " upload"]]:
+        config: SfUbmConfig = self.config
+        means = KMeans(
+            n_clusters=min(config.num_clusters, len(vectors)),
+            init="k-means++",
+            n_init=1,
+            max_iter=config.max_iterations,
+            tol=config.tolerance,
+            random_state=seeds.integer("k-means") % 2**32,
+        ).fit(vectors.numpy())
+        centres = torch.from_numpy(means.cluster_centers_).to(vectors.dtype)
+        return centres, torch.from_numpy(means.labels_).long()
+
+    def apply(self, state: SfUbmState, aggregate: Aggregate) -> SfUbmState:
+        """Store the returned centroids."""
+        assert isinstance(aggregate, CentroidReturn)
+        return replace(state, centroids=aggregate.vectors)
+
+    def release(self, state: SfUbmState, seeds: Seeds) -> SfUbmReleased:
+        """Pre-train SASRec, distil (stage 1c) and train the language stage (stage 2)."""
+        config, target = self.config, state.domains[0]
+        model = pretrained(
+            target,
+            config.backbone,
+            state.backbone_seeds,
+            state.resources.cache,
+            state.resources.progress,
+        )
+        mapping = self._distil(state, model, seeds)
+        decoded = mapping.decoded(model.table)
+        stage2 = self._language_stage(state, model, mapping, seeds)
+        return SfUbmReleased(model, decoded, stage2, config.answer_users if stage2 else 0)
+
+    def _distil(self, state: SfUbmState, model: SequenceModel, seeds: Seeds) -> Mapping:
+        target = state.domains[0]
+        own = state.owner == 0
+        assert state.centroids is not None
+        data = FkdData(
+            model=model,
+            histories=target.histories,
+            states=model.encode([h[:-1].tolist() for h in target.histories]),
+            federated=state.centroids[own],
+            text=state.text[own],
+        )
+        return fit_fkd(data, self.config.fkd, seeds.child("fkd"))
+
+    def catalogue(self, state: SfUbmState) -> Catalogue:
+        """Return both domains' public titles with the public encoder's vectors."""
+        titles = tuple(title for domain in state.domains for title in domain.titles)
+        return Catalogue(titles, state.text, state.owner)
+
+    def protocol(self) -> dict[str, Any]:
+        """Return what every participant knows."""
+        return {"num_clusters": self.config.num_clusters, "encoder": self.config.encoder}

@@ -1,0 +1,169 @@
+"""Utility under bad clients: curves over their fraction, or clean against attacked in dots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from harness.results import Interval
+from reports.drawing import COLOURS, INK, MARKERS, Drawing, finish, new_figure
+from reports.evidence import Arm, Condition, Estimate, Evidence
+from reports.figures import system_title, utility_of
+from reports.verdicts import NOISY_CLIENTS, utility_measure
+from reports.wording import label, number
+
+MAX_LINES = 8
+# From this many fractions on (zero among them) a curve says more than dots.
+_CURVE_FROM = 3
+_Points = list[tuple[float, Interval]]
+
+
+def robustness(evidence: Evidence) -> Drawing | None:
+    """Curves where some attack was run at several fractions, else clean against attacked."""
+    curves = _all_curves(evidence)
+    fractions = {x for lines in curves.values() for points in lines.values() for x, _ in points}
+    if not curves:
+        return None
+    return _curves(evidence, curves) if len(fractions) >= _CURVE_FROM else _dots(evidence)
+
+
+def _all_curves(evidence: Evidence) -> dict[tuple[str, str], dict[Arm, _Points]]:
+    """(system, attack) -> arm -> utility at each fraction of bad clients, zero included."""
+    found: dict[tuple[str, str], dict[Arm, _Points]] = {}
+    for arm in evidence.arms():
+        measure = utility_measure(evidence, arm)
+        if measure is None:
+            continue
+        places = utility_of(evidence, arm, measure)
+        for attack, points in _fractions(places).items():
+            found.setdefault((system_title(arm), attack), {})[arm] = points
+    return found
+
+
+def _fractions(places: Sequence[tuple[Condition, Estimate]]) -> dict[str, _Points]:
+    """Attack -> utility by fraction; other bad clients stay as they are along a curve."""
+    curves: dict[str, dict[float, Interval]] = {}
+    for condition, estimate in places:
+        if condition.poisoned:
+            curves.setdefault(condition.poisoning, {})[condition.malicious] = estimate.interval
+        elif condition.noisy:
+            curves.setdefault(NOISY_CLIENTS, {})[condition.noisy] = estimate.interval
+    for attack, points in curves.items():
+        noisy = {c.noisy for c, _ in places if c.poisoned and c.poisoning == attack}
+        honest = [(c, e) for c, e in places if not c.malicious and c.poisoning == "none"]
+        still = [e for c, e in honest if c.noisy in noisy and attack != NOISY_CLIENTS]
+        zero = still or [e for c, e in honest if not c.noisy] or [None]
+        if zero[0] is not None:
+            points[0.0] = zero[0].interval
+    return {attack: sorted(points.items()) for attack, points in curves.items()}
+
+
+def _curves(
+    evidence: Evidence, curves: dict[tuple[str, str], dict[Arm, _Points]]
+) -> Drawing:
+    columns = min(2, len(curves))
+    rows = math.ceil(len(curves) / columns)
+    figure, panels = new_figure(5.0 * columns, 4.6 * rows, rows, columns)
+    data: list[tuple[object, ...]] = [
+        ("system", "attack", "defence", "fraction", "utility", "low", "high")
+    ]
+    for panel in panels[len(curves) :]:
+        panel.set_axis_off()
+    for panel, ((system, attack), lines) in zip(panels, curves.items(), strict=False):
+        for index, (arm, points) in enumerate(lines.items()):
+            data += [(system, attack, arm.text, x, *y[:3]) for x, y in points]
+            if index < MAX_LINES:
+                _line(panel, arm, points, index)
+        panel.set_title(f"{system}: {label(attack)}")
+        share = "noisy" if attack == NOISY_CLIENTS else "malicious"
+        panel.set_xlabel(f"fraction of {share} clients")
+        panel.set_ylabel(_utility_name(evidence, next(iter(lines))))
+        panel.set_ylim(bottom=0)
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1)
+    caption = (
+        "Utility as the share of bad clients grows, with 95 % intervals. A flat line is a robust "
+        f"system. At most {MAX_LINES} defences are drawn per panel; all are in the CSV."
+    )
+    return finish(figure, "robustness", caption, _finding(curves), data)
+
+
+def _line(panel: Axes, arm: Arm, points: _Points, index: int) -> None:
+    colour = INK if arm.undefended else COLOURS[index % len(COLOURS)]
+    x = [p[0] for p in points]
+    panel.plot(x, [p[1].value for p in points], MARKERS[index % len(MARKERS)] + "-",
+               color=colour, lw=1.5, ms=6, label=arm.text)  # fmt: skip
+    panel.fill_between(x, [p[1].low for p in points], [p[1].high for p in points],
+                       color=colour, alpha=0.12, lw=0)  # fmt: skip
+
+
+def _dots(evidence: Evidence) -> Drawing:
+    """One line per defence: its utility when clean and under each attack that was run."""
+    systems: dict[str, list[Arm]] = {}
+    for arm in evidence.arms():
+        if utility_measure(evidence, arm):
+            systems.setdefault(system_title(arm), []).append(arm)
+    heights = [1.6 + 0.42 * len(arms) for arms in systems.values()]
+    figure, panels = new_figure(8.4, sum(heights) + 0.4, len(systems), 1)
+    data: list[tuple[object, ...]] = [
+        ("system", "defence", "condition", "utility", "low", "high")
+    ]
+    for panel, (system, arms) in zip(panels, systems.items(), strict=True):
+        data += _dot_panel(evidence, panel, system, arms)
+    caption = (
+        "Utility of each defence when all clients are honest and under each attack on training, "
+        "with 95 % intervals. The further an attacked mark lies left of the clean one, the more "
+        "the attack destroys."
+    )
+    return finish(figure, "robustness", caption, _finding(_all_curves(evidence)), data)
+
+
+def _dot_panel(
+    evidence: Evidence, panel: Axes, system: str, arms: list[Arm]
+) -> list[tuple[object, ...]]:
+    drawn: list[tuple[object, ...]] = []
+    texts: list[str] = []
+    for place, arm in enumerate(arms):
+        measure = utility_measure(evidence, arm)
+        for condition, estimate in utility_of(evidence, arm, measure) if measure else ():
+            if condition.text not in texts:
+                texts.append(condition.text)
+            series = texts.index(condition.text)
+            y = place + 0.16 * (series - 1)
+            mean, low, high, _ = estimate.interval
+            colour = COLOURS[series % len(COLOURS)]
+            if not math.isnan(low):
+                panel.plot([low, high], [y, y], color=colour, lw=1.4, alpha=0.7)
+            panel.plot([mean], [y], MARKERS[series % len(MARKERS)], color=colour, ms=7, mec="white")
+            drawn.append((system, arm.text, condition.text, mean, low, high))
+    for series, text in enumerate(texts):
+        panel.plot([], [], MARKERS[series % len(MARKERS)], label=text,
+                   color=COLOURS[series % len(COLOURS)])  # fmt: skip
+    panel.set_yticks(range(len(arms)), [label(a.text) for a in arms], fontsize=9)
+    panel.set_ylim(len(arms) - 0.5, -0.6)
+    panel.set_xlim(left=0)
+    panel.set_title(system, loc="left")
+    panel.set_xlabel(_utility_name(evidence, arms[0]))
+    panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return drawn
+
+
+def _utility_name(evidence: Evidence, arm: Arm) -> str:
+    measure = utility_measure(evidence, arm)
+    if measure is None:
+        return "utility"
+    return next(e.name for e in evidence.estimates if e.measure == measure)
+
+
+def _finding(curves: dict[tuple[str, str], dict[Arm, _Points]]) -> str:
+    sentences = []
+    for (system, attack), lines in curves.items():
+        points = next((p for a, p in lines.items() if a.undefended), None)
+        if points and len(points) > 1:
+            (start, first), (end, last) = points[0], points[-1]
+            sentences.append(
+                f"{system}, no defence, {label(attack)}: utility {number(first.value)} at "
+                f"{number(start)} and {number(last.value)} at {number(end)} of the clients."
+            )
+    return " ".join(sentences) or "Utility of each defence with honest and with bad clients."

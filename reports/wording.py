@@ -1,0 +1,134 @@
+"""Words and numbers as a newcomer reads them: metric names, three significant digits, conditions."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+
+from harness.results import Interval
+
+MAX_LABEL = 60
+MISSING = "–"
+
+# name -> (short name, what it says); "@K" is filled in by metric_name.
+METRICS: dict[str, tuple[str, str]] = {
+    "hr": ("HR@K", "share of users whose next item is among the first K recommended"),
+    "ndcg": ("NDCG@K", "as HR@K, but a hit counts more the higher it stands"),
+    "mrr": ("MRR", "mean of 1 / place of the next item"),
+    "hit1_all": ("Hit@1 (all)", "share of all answers that name the right candidate"),
+    "hit1_valid": ("Hit@1 (valid)", "the same among answers that name any candidate"),
+    "valid_ratio": ("Valid Ratio", "share of the language model's answers that name a candidate"),
+    "er": ("ER@K", "share of users shown the promoted item among the first K"),
+    "target_rank": ("target rank", "mean place of the promoted item"),
+    "auc": ("AUC", "chance that a true item is scored above a false one"),
+    "ap": ("average precision", "precision averaged over the true items"),
+    "precision_at_size": ("precision@|S|", "share of true items among the attacker's |S| best"),
+    "precision": ("precision", "share of the claimed items that are true"),
+    "recall": ("recall", "share of the true items that are claimed"),
+    "f1": ("F1", "harmonic mean of precision and recall"),
+    "advantage": ("TPR − FPR", "largest gap between true and false positive rate"),
+    "exact_position": ("item at position", "share of positions whose exact item is recovered"),
+    "top1": ("top-1", "share of vectors traced to the right item at the first guess"),
+    "top5": ("top-5", "share of vectors traced to the right item within five guesses"),
+    "top10": ("top-10", "share of vectors traced to the right item within ten guesses"),
+    "median_rank": ("median rank", "median place of the right item in the attacker's list"),
+    "catalogue_disclosed": ("catalogue disclosed", "share of the private catalogue named at all"),
+    "cosine": ("cosine", "similarity of what is sent to the original: utility, not privacy"),
+    "upload_mb": ("upload, MB", "per client and round"),
+    "download_mb": ("download, MB", "per client and round"),
+    "bytes_up": ("bytes up", "per client and round"),
+    "bytes_down": ("bytes down", "per client and round"),
+    "seconds": ("seconds", "wall time"),
+    "train_seconds": ("training, s", "wall time of the training"),
+    "peak_memory_mb": ("peak memory, MB", "largest resident memory of the process"),
+}
+_STRENGTHS = {
+    "sigma": "σ", "epsilon": "ε", "delta": "δ", "lambda": "λ", "noise_multiplier": "noise z",
+}  # fmt: skip
+
+
+def clean(text: object, limit: int = 100_000) -> str:
+    """Text that can be printed: no lone surrogates, no control characters, at most ``limit``."""
+    plain = str(text).encode("utf-8", "replace").decode()
+    plain = "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "�" for c in plain)
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def label(text: object) -> str:
+    """A label short enough for a table or an axis."""
+    return clean(text, MAX_LABEL)
+
+
+def metric_name(metric: str, k: int = 0, protocol: str = "") -> str:
+    """``hr``, 10, ``sampled`` -> ``HR@10 (sampled)``; an unknown metric keeps its own name."""
+    short = METRICS.get(metric, (label(metric).replace("_", " "), ""))[0]
+    if k:
+        short = short.replace("@K", f"@{k}") if "@K" in short else f"{short} @{k}"
+    return f"{short} (sampled)" if protocol == "sampled" else short
+
+
+def metric_help(metric: str) -> str:
+    """One line on what a metric says; empty for an unknown one."""
+    return METRICS.get(metric, ("", ""))[1]
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, no exponent in the usual range; a dash for what is not there."""
+    if value is None or math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 999.5:
+        text = f"{value:,.0f}" if size < 1e7 else f"{value:.3g}"
+    elif size < 1e-4:
+        text = f"{value:.2e}"
+    else:
+        digits = max(0, 2 - math.floor(math.log10(float(f"{size:.2e}"))))
+        text = f"{value:.{digits}f}"
+        # Trailing zeros of exact values such as 1 or 0.5 say nothing.
+        text = re.sub(r"\.?0+$", "", text) if "." in text else text
+    return text.replace("-", "−")
+
+
+def bounds(interval: Interval) -> str:
+    """``[low, high]``, or a dash where there is no interval."""
+    if math.isnan(interval.low) or math.isnan(interval.high):
+        return MISSING
+    return f"[{number(interval.low)}, {number(interval.high)}]"
+
+
+def percent(share: float) -> str:
+    """A fraction as a percentage of three significant digits."""
+    return MISSING if math.isnan(share) else f"{number(100 * share)} %"
+
+
+def strength_text(name: str, value: float | None) -> str:
+    """``sigma``, 0.05 -> ``σ = 0.05``; empty for an arm without a strength."""
+    if value is None:
+        return ""
+    return f"{_STRENGTHS.get(name, label(name).replace('_', ' ')) or 'strength'} = {number(value)}"
+
+
+def seeds_text(seeds: int) -> str:
+    """``1 seed`` or ``n seeds``."""
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def join_words(words: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if math.isnan(seconds):
+        return MISSING
+    if seconds < 90:
+        return f"{number(seconds)} s"
+    if seconds < 5400:
+        return f"{number(seconds / 60)} min"
+    return f"{number(seconds / 3600)} h"
