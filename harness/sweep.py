@@ -19,7 +19,7 @@ from harness.cells import Cell, NotRun
 from harness.core.errors import RunError
 from harness.plan import Plan
 from harness.progress import Progress
-from harness.results import read_results, read_samples, write_atomic, write_results
+from harness.results import read_results, read_samples, write_results
 from harness.rows import Row, SampleBlock
 from harness.worker import CellReport, prepare_cell, run_one, start_worker
 
@@ -215,8 +215,3 @@ def _blocks(table: pd.DataFrame) -> list[SampleBlock]:
             )
         )
     return blocks
-
-
-def mark_done(folder: Path, timings: dict[str, float]) -> None:
-    """Write the file that makes a cell count as finished; last, after its tables."""
-    write_atomic(folder / "done.json", json.dumps({"timings": timings}).encode())

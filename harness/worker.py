@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import traceback
@@ -64,15 +65,16 @@ def prepare_cell(cell: Cell) -> CellReport:
 
 def run_one(cell: Cell, base: dict[str, Any], folder: Path) -> CellReport:
     """Run a cell and write its tables; the last file written marks it as done."""
-    from harness.results import write_results
+    from harness.results import write_atomic, write_results
     from harness.run import run_cell
-    from harness.sweep import mark_done
 
     def work() -> dict[str, float]:
         result = run_cell(cell, base, _Process.cache / "derived", _say(cell))
         folder.mkdir(parents=True, exist_ok=True)
         write_results(folder, result.rows, result.samples)
-        mark_done(folder, result.timings)
+        # Written last: a cell counts as finished only with all its tables on disk.
+        done = json.dumps({"timings": result.timings})
+        write_atomic(folder / "done.json", done.encode())
         return result.timings
 
     return _guarded(cell, work, folder)

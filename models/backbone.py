@@ -36,6 +36,8 @@ class Backbone(Protocol):
         dense: dict[str, Tensor],
         embedded: Float[Tensor, "sequence token dim"],
         layout: Layout,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> Float[Tensor, "sequence token dim"]:
         """Return the hidden state of every token.
 

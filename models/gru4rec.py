@@ -47,6 +47,8 @@ class GRU4Rec:
         dense: dict[str, Tensor],
         embedded: Float[Tensor, "sequence token dim"],
         layout: Layout,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> Float[Tensor, "sequence token dim"]:
         """Return the hidden state of every token; a branch continues its parent's state."""
         x = drop(embedded, dropout, generator)

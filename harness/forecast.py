@@ -1,0 +1,154 @@
+"""What a plan will cost and where it leaves its theory, as far as it can be known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from harness.arms import NO_DEFENSE
+from harness.cells import Cell
+from harness.core.defense import Federation
+from harness.core.registry import DEFENSES, SYSTEMS
+from harness.core.system import System
+from harness.plan import Plan
+from harness.plugins import PluginSpec, build
+
+MAX_CELLS = 10_000
+"""A plan with more cells than this is only run when the user confirms it."""
+
+
+class DataFacts(NamedTuple):
+    """Sizes of a prepared data set, target domain first.
+
+    Attributes:
+        users: users of each domain.
+        items: items of each domain.
+    """
+
+    users: tuple[int, ...]
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells of one system on one data set.
+
+    Attributes:
+        system: label.
+        dataset: label.
+        cells: how many.
+        trainings: distinct ones.
+        clients: population, None where the data is not at hand.
+        seconds: expected time of all trainings on one process, None where unknown.
+        memory_bytes: expected peak of one training, None where unknown.
+        disk_bytes: expected size of everything kept, None where unknown.
+    """
+
+    system: str
+    dataset: str
+    cells: int
+    trainings: int
+    clients: int | None
+    seconds: float | None
+    memory_bytes: float | None
+    disk_bytes: float | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A plan's size, cost and warnings.
+
+    Attributes:
+        groups: by system and data set, in the plan's order.
+        cells: number of cells.
+        trainings: distinct trainings.
+        theory: settings outside a defence's theory, with the numbers.
+        seconds: expected time with the plan's number of processes, None where any part is unknown.
+    """
+
+    groups: tuple[Group, ...]
+    cells: int
+    trainings: int
+    theory: tuple[str, ...]
+    seconds: float | None
+
+
+def forecast(plan: Plan, facts: Mapping[str, DataFacts], jobs: int = 1) -> Forecast:
+    """Return what a plan will cost.
+
+    A system may offer ``estimate_seconds``, ``estimate_memory_bytes`` and ``estimate_disk_bytes``,
+    each given the federation; without them, or without the data, the figure is unknown.
+
+    Args:
+        plan: the expanded scenario.
+        facts: sizes of the data sets that are at hand, by label.
+        jobs: cells that run at once.
+    """
+    grouped: dict[tuple[str, str], list[Cell]] = {}
+    for cell in plan.cells:
+        grouped.setdefault((cell.system.label, cell.dataset_label), []).append(cell)
+    groups = tuple(_group(cells, facts) for cells in grouped.values())
+    times = [group.seconds for group in groups]
+    known = [seconds for seconds in times if seconds is not None]
+    total = sum(known) / max(1, jobs) if len(known) == len(times) else None
+    theory = tuple(dict.fromkeys(_theory(plan.cells, facts)))
+    return Forecast(groups, len(plan.cells), plan.trainings, theory, total)
+
+
+def _group(cells: list[Cell], facts: Mapping[str, DataFacts]) -> Group:
+    one = cells[0]
+    trainings = len({cell.training for cell in cells})
+    sizes = facts.get(one.dataset_label)
+    system = build(SYSTEMS, one.system)
+    federation = _federation(system, sizes) if sizes else None
+    seconds = _estimate(system, "estimate_seconds", federation)
+    disk = _estimate(system, "estimate_disk_bytes", federation)
+    return Group(
+        system=one.system.label,
+        dataset=one.dataset_label,
+        cells=len(cells),
+        trainings=trainings,
+        clients=federation.num_clients if federation else None,
+        seconds=None if seconds is None else seconds * trainings,
+        memory_bytes=_estimate(system, "estimate_memory_bytes", federation),
+        disk_bytes=None if disk is None else disk * trainings,
+    )
+
+
+def _estimate(system: System, hook: str, federation: Federation | None) -> float | None:
+    estimate: Any = getattr(system, hook, None)
+    return None if estimate is None or federation is None else float(estimate(federation))
+
+
+def _federation(system: System, facts: DataFacts) -> Federation | None:
+    """Return the federation of a system; None for an anchor, which has none."""
+    if system.kind == "anchor":
+        return None
+    by_user = system.client_unit == "user"
+    clients = facts.users[0] if by_user else len(facts.users)
+    return Federation(
+        num_clients=clients,
+        cohort_size=system.cohort_size(clients),
+        num_rounds=system.num_rounds(),
+        num_items=facts.items[0] if by_user else sum(facts.items),
+    )
+
+
+def _theory(cells: Iterable[Cell], facts: Mapping[str, DataFacts]) -> Iterable[str]:
+    seen: set[tuple[str, str, str, float]] = set()
+    for cell in cells:
+        key = (cell.system.label, cell.dataset_label, cell.defense.label, cell.malicious)
+        sizes = facts.get(cell.dataset_label)
+        if key in seen or sizes is None or cell.defense.parts == NO_DEFENSE.parts:
+            continue
+        seen.add(key)
+        federation = _federation(build(SYSTEMS, cell.system), sizes)
+        for part in cell.defense.parts:
+            if federation is not None:
+                yield from _warnings(cell, part, federation)
+
+
+def _warnings(cell: Cell, part: PluginSpec, federation: Federation) -> Iterable[str]:
+    for warning in build(DEFENSES, part).check(federation, cell.malicious):
+        yield f"{cell.defense.label} on {cell.system.label}: {warning}"

@@ -1,0 +1,140 @@
+"""Batched local training against the slow obvious loop: torch.optim, one client at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from harness.core.defense import DataPlan
+from harness.core.errors import ScenarioError
+from harness.core.messages import PAD
+from harness.core.seeds import Seeds
+from harness.core.system import LocalSpec, Work
+from harness.fed.local import BatchedTrainer, clip_per_client
+from models.backbone import SequenceModel, build_backbone, initial_table
+from models.lumos import Lumos, LumosState
+from models.lumos_objective import contrastive_loss, recommendation_loss
+from models.packing import pack_user
+from models.sequences import causal_layout, complement_sample
+
+HISTORIES = [[1, 2, 3, 4, 5, 6], [7, 8, 9], [3, 1], [10, 11, 12, 13, 2, 4, 1]]
+VIEWS = [
+    ([20, 21], [1, 2, 3, 4, 22, 6], [25, 26]),
+    ([23], [7, 24, 9], [27]),
+    (None, None, [28]),
+    ([20], None, None),
+]
+NUM_ITEMS = 30
+
+
+def _state():
+    backbone = build_backbone(
+        "sasrec", embedding_size=8, num_blocks=1, num_heads=2, max_positions=15
+    )
+    # Float64: the key bias has no gradient but rounding noise, which Adam would blow up to a step.
+    dense = {n: p.double() for n, p in backbone.initial(Seeds(0)).items()}
+    table = initial_table(NUM_ITEMS, 8, Seeds(0)).double()
+    model = SequenceModel(backbone, dense, table, max_length=10)
+    packed = tuple(pack_user(h, *v) for h, v in zip(HISTORIES, VIEWS, strict=True))
+    seen = tuple(np.unique(h) for h in HISTORIES)
+    return LumosState(model, packed, seen, tuple(str(i) for i in range(NUM_ITEMS)), {})
+
+
+def _client_loss(model, dense, table, client, negatives, system):
+    """One client's loss with four separate forward passes."""
+    history, (future, rephrased, counterfactual) = HISTORIES[client], VIEWS[client]
+
+    def hidden(sequence):
+        layout, last = causal_layout([np.array(sequence)], 15)
+        return model.backbone.hidden(dense, table[layout.ids], layout)[0, : last[0] + 1]
+
+    trunk = hidden(history)
+    target, negative = table[torch.tensor(history[1:])], table[torch.from_numpy(negatives)]
+    loss = recommendation_loss(
+        trunk[None, :-1], target[None], negative[None], torch.tensor([len(history)])
+    )
+    views = [history + future if future else None, rephrased, counterfactual]
+    states = [
+        trunk[-1],
+        *(hidden(v)[-1] if v else torch.zeros(8, dtype=torch.float64) for v in views),
+    ]
+    present = torch.tensor([[v is not None for v in views]])
+    config = system.config
+    contrast = contrastive_loss(torch.stack(states)[None], present, config.temperature)
+    return (loss + config.contrastive_weight * contrast).sum()
+
+
+def _slow_update(state, system, client, seeds):
+    """Train one client with torch.optim on the full item table."""
+    config = system.config
+    dense = {n: p.clone().requires_grad_() for n, p in state.model.dense.items()}
+    table = state.model.table.clone().requires_grad_()
+    parameters = [*dense.values(), table]
+    optimizer = (
+        torch.optim.Adam(parameters, lr=config.learning_rate)
+        if config.optimizer == "adam"
+        else torch.optim.SGD(parameters, lr=config.learning_rate)
+    )
+    length, seen = len(HISTORIES[client]) - 1, state.seen[client]
+    stream = seeds.numpy("negatives", client)
+    draws = stream.integers(0, NUM_ITEMS - len(seen), (config.local_epochs, length))
+    negatives = complement_sample(draws, seen)
+    for step in range(config.local_epochs):
+        optimizer.zero_grad()
+        _client_loss(state.model, dense, table, client, negatives[step], system).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        optimizer.step()
+    deltas = {n: p.detach() - state.model.dense[n] for n, p in dense.items()}
+    return deltas, table.detach() - state.model.table
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("chunk", [1, 2, 4])
+def test_batched_training_equals_a_loop_over_clients(optimizer, chunk):
+    state, seeds = _state(), Seeds(5).child("round", 0)
+    system = Lumos(
+        optimizer=optimizer,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        clip_norm=0.5,
+        local_epochs=3,
+        chunk_clients=chunk,
+        max_length=10,
+        embedding_size=8,
+    )
+    cohort = torch.tensor([2, 0, 3, 1])
+    update = system.local(state, Work(cohort, 0, DataPlan(), BatchedTrainer(), seeds))
+    assert update.clients.tolist() == cohort.tolist()
+    for place, client in enumerate(cohort.tolist()):
+        dense, table = _slow_update(state, system, client, seeds)
+        for name, delta in dense.items():
+            torch.testing.assert_close(update.dense[name][place], delta, atol=1e-7, rtol=1e-6)
+        full = torch.zeros_like(table)
+        real = update.row_ids[place] != PAD
+        full[update.row_ids[place, real]] = update.rows[place, real]
+        torch.testing.assert_close(full, table, atol=1e-7, rtol=1e-6)
+
+
+def test_weight_decay_is_decoupled():
+    spec = LocalSpec(steps=1, optimizer="adam", learning_rate=0.1, weight_decay=0.5, clip_norm=0.0)
+    dense, table = {"w": torch.ones(2)}, torch.ones(3, 2)
+
+    def loss(step, dense, rows):
+        return dense["w"].sum(1) * 0 + rows.sum((1, 2)) * 0
+
+    deltas, rows = BatchedTrainer().train(dense, table, torch.tensor([[0, PAD]]), loss, spec)
+    torch.testing.assert_close(deltas["w"], torch.full((1, 2), -0.05))
+    torch.testing.assert_close(rows[0], torch.tensor([[-0.05, -0.05], [0.0, 0.0]]))
+
+
+def test_clipping_bounds_each_client_on_its_own():
+    gradients = [torch.tensor([[3.0, 4.0], [0.3, 0.4]])]
+    clipped = clip_per_client(gradients, 1.0)[0]
+    assert clipped.norm(dim=1).tolist() == pytest.approx([1.0, 0.5], rel=1e-5)
+
+
+def test_unknown_optimizer_says_what_is_allowed():
+    spec = LocalSpec(steps=1, optimizer="adagrad", learning_rate=1, weight_decay=0, clip_norm=0)
+    with pytest.raises(ScenarioError, match="adam, sgd"):
+        BatchedTrainer().train({}, torch.ones(1, 1), torch.tensor([[0]]), lambda *a: a[2], spec)
