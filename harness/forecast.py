@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from harness.arms import NO_DEFENSE
+from harness.assets import ASSETS, is_complete
 from harness.cells import Cell
 from harness.core.defense import Federation
 from harness.core.registry import DEFENSES, SYSTEMS
@@ -28,6 +30,25 @@ class DataFacts(NamedTuple):
 
     users: tuple[int, ...]
     items: tuple[int, ...]
+
+
+def facts_at_hand(datasets: Mapping[str, dict[str, Any]]) -> dict[str, DataFacts]:
+    """Return the sizes of the data sets that need no download, by label.
+
+    Raises:
+        DataError: a data set that is there can't be used.
+    """
+    from harness.case import prepared_data  # data libraries: only a plan that asks pays for them
+
+    facts: dict[str, DataFacts] = {}
+    for label, config in datasets.items():
+        asset = ASSETS.get(str(config.get("use")))
+        if asset is None or is_complete(asset):
+            domains = prepared_data(json.dumps(config)).domains
+            facts[label] = DataFacts(
+                tuple(d.num_users for d in domains), tuple(d.num_items for d in domains)
+            )
+    return facts
 
 
 @dataclass(frozen=True)

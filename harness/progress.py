@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime
+from multiprocessing.context import BaseContext
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -37,7 +39,8 @@ class Progress:
         self._console = console or Console(stderr=True, highlight=False)
         self._clock = clock
         self._total = 0
-        self._done = 0
+        self._ended: set[str] = set()
+        self._queues: list[Any] = []
         self._worked: list[float] = []
         self._running: dict[str, tuple[float, str]] = {}
         self._printed: dict[str, float] = {}
@@ -83,8 +86,8 @@ class Progress:
         """
         self._running.pop(cell_id, None)
         self._printed.pop(cell_id, None)
-        self._done += 1
-        if status == "ok":
+        self._ended.add(cell_id)
+        if status == "ok" and seconds > 0:
             self._worked.append(seconds)
         left = self.seconds_left()
         eta = f", {duration(left)} left" if left is not None and self._done < self._total else ""
@@ -95,11 +98,34 @@ class Progress:
         stamp = "" if self._live else f"{datetime.now():%H:%M:%S} "
         self._console.print(Text(stamp + text), soft_wrap=True)
 
+    def queue(self, context: BaseContext) -> Any:
+        """Return a queue through which workers send ``("started", id)``, ``("message", id, text)``.
+
+        A simple queue writes at once and from no thread of its own, so that a worker can end
+        although nobody reads any more.
+        """
+        self._queues.append(context.SimpleQueue())
+        return self._queues[-1]
+
+    def drain(self) -> None:
+        """Take in what the workers have sent."""
+        for queue in self._queues:
+            while not queue.empty():
+                kind, cell_id, *text = queue.get()
+                if kind == "started":
+                    self.cell_started(cell_id)
+                else:
+                    self.cell_message(cell_id, " ".join(text))
+
     def finish(self) -> None:
         """Stop; may be called more than once."""
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    @property
+    def _done(self) -> int:
+        return len(self._ended)
 
     def seconds_left(self) -> float | None:
         """Return the expected time left: mean of the computed cells over the cells at once."""
@@ -107,7 +133,7 @@ class Progress:
             return None
         mean = sum(self._worked) / len(self._worked)
         now = self._clock()
-        spent = sum(min(mean, now - began) for began, _ in self._running.values())
+        spent = sum(min(mean, now - began) for began, _ in list(self._running.values()))
         left = (self._total - self._done) * mean - spent
         return max(0.0, left / min(self._jobs, max(1, self._total - self._done)))
 
@@ -119,7 +145,7 @@ class Progress:
         text.append("█" * filled, style="green").append("░" * (width - filled), style="dim")
         text.append(f" {self._done}/{self._total} cells, {duration(self._clock() - self._began)}")
         text.append(f", {duration(left)} left" if left is not None else ", time left unknown")
-        for cell_id, (began, message) in self._running.items():
+        for cell_id, (began, message) in list(self._running.items()):
             said = f": {message}" if message else ""
             text.append(f"\n  {duration(self._clock() - began)} {cell_id}{said}", style="dim")
         return text

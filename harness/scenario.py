@@ -15,9 +15,9 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from harness.arms import check_arm_names
 from harness.core.params import Params
-from harness.core.registry import discover
 from harness.explain import Finding, explain, place
 from harness.layers import read_layers
+from harness.plugins import load_plugins
 from harness.problems import InvalidScenario, Problem
 from harness.references import check_references
 from harness.resolve import resolve
@@ -158,7 +158,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     Raises:
         ScenarioError: with every problem that was found, one a line.
     """
-    discover()
+    load_plugins()
     root, problems = read_layers(Path(path), overrides)
     raw = root.plain()
     if newer := _newer(raw):

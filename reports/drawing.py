@@ -1,4 +1,4 @@
-"""How every figure looks and is kept: PNG, SVG and its data as CSV, with text that says the finding.
+"""How every figure looks and is kept: PNG, SVG, its data as CSV, and its finding in words.
 
 Drawn through matplotlib's object interface; no state of ``pyplot`` is touched. Colours are Okabe
 and Ito's, told apart by people with any common colour vision, and every series has its own marker.
@@ -87,7 +87,10 @@ def finish(
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # A label in a script the font lacks is drawn as boxes; the tables hold it as text.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
-        for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+        for kind, metadata in (
+            ("svg", {"Date": None, "Creator": None}),
+            ("png", {"Software": None}),
+        ):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
             images[kind] = buffer.getvalue()

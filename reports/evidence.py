@@ -145,7 +145,7 @@ class Evidence:
         return [e for e in self.estimates if test(e)]
 
     def arms(self, kind: str = "federated") -> list[Arm]:
-        """Arms of one kind: per data set and system, no defence first, then families by strength."""
+        """Arms of one kind: by system, no defence first, then families by strength."""
         found = dict.fromkeys(e.arm for e in self.estimates if e.arm.kind == kind)
         systems = list(dict.fromkeys((a.dataset, a.system) for a in found))
         families = list(dict.fromkeys((a.family, a.strength_name) for a in found))
@@ -163,7 +163,11 @@ class Evidence:
         return sorted(found, key=lambda c: (c.poisoning != "none", c.malicious, c.noisy))
 
     def find(
-        self, arm: Arm, condition: Condition, measure: tuple[str, int, str], attack: str | None = None
+        self,
+        arm: Arm,
+        condition: Condition,
+        measure: tuple[str, int, str],
+        attack: str | None = None,
     ) -> Estimate | None:
         """The estimate of one measure in one place; None where it was not measured."""
         for estimate in self._by_place.get((arm, condition), ()):

@@ -260,4 +260,12 @@ def _heat_finding(system: str, own: list[ArmVerdict]) -> str:
     )
 
 
-__all__ = ["COLOURS", "FAINT", "heat_map", "system_title", "trade_off", "trade_points", "utility_of"]
+__all__ = [
+    "COLOURS",
+    "FAINT",
+    "heat_map",
+    "system_title",
+    "trade_off",
+    "trade_points",
+    "utility_of",
+]

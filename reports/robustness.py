@@ -60,9 +60,7 @@ def _fractions(places: Sequence[tuple[Condition, Estimate]]) -> dict[str, _Point
     return {attack: sorted(points.items()) for attack, points in curves.items()}
 
 
-def _curves(
-    evidence: Evidence, curves: dict[tuple[str, str], dict[Arm, _Points]]
-) -> Drawing:
+def _curves(evidence: Evidence, curves: dict[tuple[str, str], dict[Arm, _Points]]) -> Drawing:
     columns = min(2, len(curves))
     rows = math.ceil(len(curves) / columns)
     figure, panels = new_figure(5.0 * columns, 4.6 * rows, rows, columns)
@@ -106,9 +104,7 @@ def _dots(evidence: Evidence) -> Drawing:
             systems.setdefault(system_title(arm), []).append(arm)
     heights = [1.6 + 0.42 * len(arms) for arms in systems.values()]
     figure, panels = new_figure(8.4, sum(heights) + 0.4, len(systems), 1)
-    data: list[tuple[object, ...]] = [
-        ("system", "defence", "condition", "utility", "low", "high")
-    ]
+    data: list[tuple[object, ...]] = [("system", "defence", "condition", "utility", "low", "high")]
     for panel, (system, arms) in zip(panels, systems.items(), strict=True):
         data += _dot_panel(evidence, panel, system, arms)
     caption = (

@@ -81,7 +81,12 @@ def utility_measure(evidence: Evidence, arm: Arm) -> tuple[str, int, str] | None
     own = evidence.select(
         lambda e: e.arm.system == arm.system and e.arm.dataset == arm.dataset and _is_utility(e)
     )
-    for metric, protocol in (("hr", "full"), ("hr", "sampled"), ("ndcg", "full"), ("hit1_all", None)):
+    for metric, protocol in (
+        ("hr", "full"),
+        ("hr", "sampled"),
+        ("ndcg", "full"),
+        ("hit1_all", None),
+    ):
         found = {e.measure for e in own if e.metric == metric and protocol in (None, e.protocol)}
         if found:
             return max(found, key=lambda m: m[1])
@@ -226,9 +231,7 @@ def _worst(found: list[Threat]) -> Threat:
     proven = [t for t in found if t.advantage.low > MARGIN]
     if proven:
         return max(proven, key=lambda t: t.advantage.value)
-    return max(
-        found, key=lambda t: math.inf if math.isnan(t.advantage.high) else t.advantage.high
-    )
+    return max(found, key=lambda t: math.inf if math.isnan(t.advantage.high) else t.advantage.high)
 
 
 def _arm_verdict(evidence: Evidence, arm: Arm, findings: list[Finding]) -> ArmVerdict:

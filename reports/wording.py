@@ -1,4 +1,4 @@
-"""Words and numbers as a newcomer reads them: metric names, three significant digits, conditions."""
+"""Words and numbers as a newcomer reads them: metric names, three significant digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that every test shares: one thread, reproducible property tests, where real data lies."""
+"""Settings that every test shares: one thread, stable property tests, where real data lies."""
 
 from __future__ import annotations
 

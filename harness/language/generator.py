@@ -1,0 +1,253 @@
+"""The on-device LLM as a function from prompts to texts: batched, deterministic, cached by content.
+
+A warm cache answers without loading the model, so that a scenario pays for generation once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from harness.core.errors import AssetError
+from harness.core.seeds import Seeds
+from harness.language.cache import TextStore, digest, model_identity
+from harness.language.decode import (
+    PickToken,
+    Prefix,
+    decode_batch,
+    encode_prefix,
+    greedy,
+    shared_length,
+)
+
+_FORMAT = "generated-text/1"
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+Chat = Sequence[Mapping[str, str]]
+Prompt = str | Chat
+"""Plain text that is continued as it stands, or chat messages with ``role`` and ``content``."""
+
+
+class Decoding(BaseModel):
+    """How a text is continued; every field is part of the cache key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_new_tokens: int = Field(32, ge=1, description="upper limit of new tokens per text")
+    stop: tuple[str, ...] = Field(
+        (), description="strings that end a text; the text is cut before the one that ended it"
+    )
+    stop_after: int = Field(
+        1, ge=1, description="end at the n-th occurrence of any stop string, not at the first"
+    )
+    temperature: float = Field(
+        0.0, ge=0, description="0 takes the most probable token; above, samples (Gumbel-max)"
+    )
+    seed: int = Field(0, ge=0, description="of the sampling; unused at temperature 0")
+
+    def end(self, text: str) -> int | None:
+        """Return where ``text`` is to be cut, or None when it may go on."""
+        ends = sorted(
+            place
+            for stop in self.stop
+            for place in range(len(text))
+            if text.startswith(stop, place)
+        )
+        return ends[self.stop_after - 1] if len(ends) >= self.stop_after else None
+
+
+class Generated(BaseModel):
+    """One generated text.
+
+    Attributes:
+        text: the new text, without the prompt and without what ended it.
+        complete: False when the token limit cut it off.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    complete: bool
+
+
+def cpu_dtype() -> torch.dtype:
+    """Return bfloat16 where the processor multiplies it natively, else float32."""
+    native = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.bfloat16 if native else torch.float32
+
+
+class TextGenerator:
+    """A causal language model with a text cache.
+
+    Determinism: the same list of prompts on the same kind of machine gives the same texts. Batches
+    are formed from the sorted prompts that the cache lacks and each is stored whole, so an
+    interrupted run continues with the same batches. In bfloat16 the last bits depend on the other
+    prompts of a batch and a near tie may fall either way; float32 is the choice where that counts.
+
+    Args:
+        model: a local folder or a hub name of a causal language model.
+        cache: SQLite file of generated texts; None keeps nothing.
+        dtype: of the weights; ``auto`` is `cpu_dtype`.
+        batch_size: prompts that are decoded together.
+        progress: called with (prompts done, prompts to do) after each batch.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        cache: Path | None = None,
+        dtype: Dtype = "auto",
+        batch_size: int = 64,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._source = model
+        self._store = None if cache is None else TextStore(cache)
+        self._dtype = cpu_dtype() if dtype == "auto" else getattr(torch, dtype)
+        self._batch_size = batch_size
+        self._progress = progress
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash over the model's files (or its hub name) and the number format."""
+        return digest(model_identity(self._source), str(self._dtype))
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        """Load model and tokenizer at the first prompt that the cache lacks."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        local = Path(self._source).is_dir()
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self._source, local_files_only=local)
+            model = AutoModelForCausalLM.from_pretrained(
+                self._source, dtype=self._dtype, local_files_only=local
+            )
+        except (OSError, ValueError) as error:
+            raise AssetError(
+                f"the language model {self._source} can't be loaded: {error}"
+            ) from error
+        return model.eval(), tokenizer
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory."""
+        return "_parts" in self.__dict__
+
+    def release(self) -> None:
+        """Drop the model from memory; it is loaded again when needed."""
+        self.__dict__.pop("_parts", None)
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generated]:
+        """Continue every prompt.
+
+        Args:
+            prompts: texts or chats; equal ones are generated once.
+            decoding: limits, stops, sampling.
+
+        Returns:
+            One text per prompt, in the order given.
+
+        Raises:
+            AssetError: the model is needed and can't be loaded.
+        """
+        keys = [self._key(prompt, decoding) for prompt in prompts]
+        stored = {} if self._store is None else self._store.get(sorted(set(keys)))
+        texts = {key: Generated.model_validate_json(value) for key, value in stored.items()}
+        missing = {k: p for k, p in zip(keys, prompts, strict=True) if k not in texts}
+        if missing:
+            tokens = {k: self._tokens(p) for k, p in zip(keys, prompts, strict=True)}
+            texts.update(self._fill(list(missing), tokens, decoding))
+        return [texts[key] for key in keys]
+
+    def _key(self, prompt: Prompt, decoding: Decoding) -> str:
+        content = prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt]
+        return digest(_FORMAT, self.identity, content, decoding.model_dump(mode="json"))
+
+    def _tokens(self, prompt: Prompt) -> list[int]:
+        """Return the prompt's token ids; chats go through the model's own template."""
+        tokenizer = self._parts[1]
+        if isinstance(prompt, str):
+            return list(tokenizer(prompt)["input_ids"])
+        text = tokenizer.apply_chat_template(
+            [dict(turn) for turn in prompt], tokenize=False, add_generation_prompt=True
+        )
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _fill(
+        self, keys: list[str], tokens: Mapping[str, list[int]], decoding: Decoding
+    ) -> dict[str, Generated]:
+        """Generate the missing texts batch by batch, longest first, and store each batch."""
+        shared = shared_length(list(tokens.values()))
+        prefix = encode_prefix(self._parts[0], tokens[keys[0]][:shared])
+        keys = sorted(keys, key=lambda key: (-len(tokens[key]), key))
+        made: dict[str, Generated] = {}
+        for start in range(0, len(keys), self._batch_size):
+            block = keys[start : start + self._batch_size]
+            batch = self._batch(block, [tokens[k][shared:] for k in block], prefix, decoding)
+            if self._store is not None:
+                self._store.put({key: text.model_dump_json() for key, text in batch.items()})
+            made.update(batch)
+            if self._progress is not None:
+                self._progress(len(made), len(keys))
+        return made
+
+    def _batch(
+        self, keys: list[str], own: list[list[int]], prefix: Prefix, decoding: Decoding
+    ) -> dict[str, Generated]:
+        """Decode one batch and cut the texts at their stops."""
+        model, tokenizer = self._parts
+        ends = _end_ids(model, tokenizer)
+
+        def text_of(new: Sequence[int]) -> str:
+            kept = [token for token in new if token not in ends]
+            return tokenizer.decode(kept, clean_up_tokenization_spaces=False)
+
+        def finished(new: Sequence[int]) -> bool:
+            return new[-1] in ends or decoding.end(text_of(new)) is not None
+
+        rows = decode_batch(
+            model,
+            own,
+            prefix,
+            pad=0,
+            max_new_tokens=decoding.max_new_tokens,
+            finished=finished,
+            pick=_sampler(keys, decoding) if decoding.temperature > 0 else greedy,
+        )
+        result = {}
+        for key, new in zip(keys, rows, strict=True):
+            text = text_of(new)
+            result[key] = Generated(text=text[: decoding.end(text)], complete=finished(new))
+        return result
+
+
+def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the ids that end a text, from the tokenizer and the model's generation settings."""
+    ids = {tokenizer.eos_token_id}
+    named = model.generation_config.eos_token_id
+    ids.update(named if isinstance(named, list | tuple) else [named])
+    return frozenset(int(i) for i in ids if i is not None)
+
+
+def _sampler(keys: Sequence[str], decoding: Decoding) -> PickToken:
+    """Sample by the Gumbel-max trick, each row from a stream of its own.
+
+    A row's stream hangs on its own prompt, so neighbours in the batch do not change its draws.
+    """
+    streams = [Seeds(decoding.seed).numpy("generate", key) for key in keys]
+
+    def pick(logits: Float[Tensor, " vocab"], row: int, step: int) -> int:
+        del step
+        noise = streams[row].gumbel(size=logits.shape[0])
+        return int(np.argmax(logits.double().numpy() / decoding.temperature + noise))
+
+    return pick

@@ -1,0 +1,102 @@
+"""What can be named in a scenario: systems, attacks, defences, data sets and metrics."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Literal
+
+from harness.assets import ASSETS
+from harness.core.attack import Attack, PoisoningAttack
+from harness.core.defense import Defense
+from harness.core.messages import Message
+from harness.core.params import Component
+from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS, Registry
+from harness.core.system import System
+from harness.resolve import dataset_model
+
+Kind = Literal["systems", "attacks", "defenses", "datasets", "metrics"]
+KINDS: tuple[Kind, ...] = ("systems", "attacks", "defenses", "datasets", "metrics")
+
+
+def entries(kind: Kind) -> list[dict[str, Any]]:
+    """Return one entry a name, in JSON's types; the plug-ins must have been loaded."""
+    if kind == "datasets":
+        return _datasets()
+    if kind == "metrics":
+        return _metrics()
+    registries: dict[str, Registry[Any]] = {
+        "systems": SYSTEMS,
+        "attacks": ATTACKS,
+        "defenses": DEFENSES,
+    }
+    return [_plugin(name, plugin) for name, plugin in registries[kind]]
+
+
+def _plugin(name: str, plugin: type[Component]) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": name,
+        "summary": plugin.summary(),
+        "paper": plugin.paper.reference,
+        "fidelity": plugin.paper.fidelity,
+    }
+    if issubclass(plugin, System):
+        entry |= {"kind": plugin.kind, "emits": plugin.emits.__name__}
+        entry |= {"client": plugin.client_unit, "features": sorted(plugin.features)}
+        entry["deviations"] = [{"what": d.what, "why": d.why} for d in plugin.deviations]
+    if issubclass(plugin, Attack):
+        entry |= {"kind": _attack_kind(plugin), "reads": _names(plugin.reads)}
+        entry["threat_model"] = {
+            "adversary": plugin.threat_model.adversary,
+            "sees": sorted(plugin.threat_model.sees),
+            "knows": sorted(plugin.threat_model.knows),
+            "acts": plugin.threat_model.acts,
+            "words": plugin.threat_model.words,
+        }
+    if issubclass(plugin, Defense):
+        entry |= {"reads": _names(plugin.reads), "strength": plugin.strength}
+        entry |= {"aggregates": plugin.replaces_aggregation(), "needs": sorted(plugin.needs)}
+    entry["parameters"] = _parameters(plugin.Config.model_json_schema())
+    return entry
+
+
+def _attack_kind(plugin: type[Attack]) -> str:
+    if not issubclass(plugin, PoisoningAttack):
+        return "inference"
+    return "targeted poisoning" if plugin.targeted else "untargeted poisoning"
+
+
+def _names(kinds: tuple[type[Message], ...]) -> list[str]:
+    return [kind.__name__ for kind in kinds]
+
+
+def _parameters(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    required = set(schema.get("required", ()))
+    kept = ("type", "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+    return {
+        name: {
+            "default": field.get("default"),
+            "required": name in required,
+            "description": field.get("description", ""),
+            **{key: field[key] for key in kept if key in field},
+        }
+        for name, field in schema.get("properties", {}).items()
+    }
+
+
+def _datasets() -> list[dict[str, Any]]:
+    options = _parameters(dataset_model().model_json_schema())
+    named = [
+        {"name": asset.name, "summary": f"use: {asset.name}", "licence": asset.licence}
+        for asset in ASSETS.values()
+        if asset.kind == "data"
+    ]
+    folder = {"name": "any folder", "summary": "path: FOLDER, in a known format", "licence": ""}
+    return [{**entry, "parameters": options} for entry in (*named, folder)]
+
+
+def _metrics() -> list[dict[str, Any]]:
+    table: dict[str, tuple[str, str]] = importlib.import_module("reports.wording").METRICS
+    return [
+        {"name": name, "title": title, "summary": meaning}
+        for name, (title, meaning) in table.items()
+    ]

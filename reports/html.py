@@ -1,0 +1,220 @@
+"""``report.html``: one file that opens from disk, needs no network and runs no script.
+
+The report is a function of the run folder: its table of results, the values per user, the
+manifest and the resolved scenario. Everything but the table may be missing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.results import (
+    SCHEMA_VERSION,
+    read_results,
+    read_samples,
+    verify_results,
+    write_atomic,
+)
+from reports.drawing import Drawing
+from reports.evidence import Evidence
+from reports.figures import heat_map, trade_off
+from reports.robustness import robustness
+from reports.summary import (
+    attacks_of,
+    price_tables,
+    read_off_table,
+    takeaways,
+    threat_words,
+    verdict_tables,
+    what_was_run,
+)
+from reports.tables import attack_tables, budget_table, cost_table, not_run, utility_tables
+from reports.verdicts import RULE, judge
+from reports.wording import METRICS, clean, duration, label, metric_help, metric_name
+
+_TEMPLATES = Path(__file__).parent / "templates"
+MAX_SCENARIO = 100_000
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure as the page holds it."""
+
+    name: str
+    caption: str
+    alt: str
+    source: str
+
+
+def build_report(run_folder: Path) -> Path:
+    """Write ``report.html`` and ``figures/`` into a run folder.
+
+    Args:
+        run_folder: holds ``results.parquet``; ``samples.parquet``, ``manifest.json`` and
+            ``scenario.yaml`` are used where they exist.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        DataError: the results are missing or unreadable, or the folder cannot be written to.
+    """
+    evidence = Evidence(read_results(run_folder), read_samples(run_folder))
+    manifest, problems = _manifest(run_folder)
+    page = _page(evidence, manifest, [*verify_results(run_folder), *problems])
+    figures = run_folder / "figures"
+    figures.mkdir(exist_ok=True)
+    for drawing in page.pop("drawings"):
+        drawing.save(figures)
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    # Our own style sheet is the only text that enters the page unescaped.
+    style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    scenario = _scenario(run_folder)
+    html = environment.get_template("report.html.j2").render(**page, style=style, scenario=scenario)
+    path = run_folder / "report.html"
+    write_atomic(path, html.encode("utf-8", "replace"))
+    return path
+
+
+def _page(
+    evidence: Evidence, manifest: Mapping[str, Any], problems: Sequence[str]
+) -> dict[str, Any]:
+    """Everything the template prints."""
+    verdicts = judge(evidence)
+    drawings = {
+        "trade_off": trade_off(verdicts),
+        "robustness": robustness(evidence),
+        "heat_map": heat_map(verdicts),
+    }
+    lost = not_run(evidence.rows)
+    statuses = evidence.rows["status"].value_counts()
+    return {
+        "drawings": [d for d in drawings.values() if d is not None],
+        "title": label(manifest.get("name") or _run_name(evidence)),
+        "status": label(manifest.get("status") or "not recorded"),
+        "problems": [clean(p, 500) for p in problems],
+        "what": what_was_run(evidence),
+        "counts": {str(name): int(count) for name, count in statuses.items()},
+        "rule": RULE,
+        "takeaways": takeaways(verdicts),
+        "verdict_tables": verdict_tables(verdicts),
+        "price_tables": price_tables(evidence, verdicts),
+        "read_off": read_off_table(verdicts),
+        "not_run": lost,
+        "pictures": {name: _picture(d) for name, d in drawings.items()},
+        "utility_tables": utility_tables(evidence),
+        "attacks": [
+            (label(a), clean(threat_words(evidence, manifest, a), 1000),
+             attack_tables(evidence, verdicts, a))
+            for a in attacks_of(evidence)
+        ],
+        "budget": budget_table(evidence.rows),
+        "cost": cost_table(evidence),
+        "metrics": _glossary(evidence),
+        "systems": _systems(manifest),
+        "timings": _timings(manifest),
+        "provenance": _provenance(evidence, manifest),
+    }  # fmt: skip
+
+
+def _picture(drawing: Drawing | None) -> _Picture | None:
+    if drawing is None:
+        return None
+    source = "data:image/svg+xml;base64," + base64.b64encode(drawing.svg).decode()
+    return _Picture(drawing.name, drawing.caption, drawing.alt, source)
+
+
+def _manifest(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """The manifest, or an empty one and a sentence on what is wrong with it."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return {}, ["manifest.json is missing: versions, hashes and timings are not known"]
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError:
+        return {}, ["manifest.json is not valid JSON"]
+    return (manifest, []) if isinstance(manifest, dict) else ({}, ["manifest.json is no object"])
+
+
+def _scenario(folder: Path) -> str:
+    path = folder / "scenario.yaml"
+    if not path.exists():
+        return ""
+    return clean(path.read_text(encoding="utf-8", errors="replace"), MAX_SCENARIO)
+
+
+def _run_name(evidence: Evidence) -> str:
+    names = list(dict.fromkeys(evidence.rows["run"]))
+    return names[0] if names else "Empty run"
+
+
+def _glossary(evidence: Evidence) -> list[tuple[str, str]]:
+    used = set(evidence.rows["metric"])
+    return [(metric_name(m), metric_help(m)) for m in METRICS if m in used]
+
+
+def _systems(manifest: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """(label, description, deviations from the paper) of each system."""
+    found = []
+    for entry in _records(manifest.get("systems")):
+        deviations = entry.get("deviations") or []
+        listed = deviations if isinstance(deviations, list) else [deviations]
+        described = clean(entry.get("description") or "", 1000)
+        found.append((label(entry.get("label", "")), described, [clean(d, 1000) for d in listed]))
+    return found
+
+
+def _timings(manifest: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """(stage, time, share of the longest), the longest first."""
+    spent = [
+        (label(e.get("stage", "")), float(e["seconds"]))
+        for e in _records(manifest.get("timings"))
+        if isinstance(e.get("seconds"), int | float) and math.isfinite(e["seconds"])
+    ]
+    longest = max((s for _, s in spent), default=0.0) or 1.0
+    ordered = sorted(spent, key=lambda item: -item[1])
+    return [(stage, duration(s), round(100 * max(s, 0.0) / longest, 1)) for stage, s in ordered]
+
+
+def _records(value: object) -> list[dict[str, Any]]:
+    return [e for e in value if isinstance(e, dict)] if isinstance(value, list) else []
+
+
+def _provenance(evidence: Evidence, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Facts for whoever repeats the run; nested ones are flattened to ``outer: inner``."""
+    shown = {"name", "status", "systems", "threat_models", "timings"}
+    facts: list[tuple[str, str]] = []
+    for key, value in manifest.items():
+        if key not in shown:
+            facts += _flat(str(key), value)
+    rows = evidence.rows
+    for key in ("scenario_hash", "data_hash"):
+        if key not in manifest:
+            facts.append(
+                (key, ", ".join(sorted({str(v) for v in rows[key] if v})) or "not recorded")
+            )
+    seeds = ", ".join(str(s) for s in sorted({int(s) for s in rows["seed"]}))
+    facts += [("seeds", seeds), ("schema version of the rows", str(SCHEMA_VERSION))]
+    return [(label(k.replace("_", " ")), clean(v, 300)) for k, v in facts]
+
+
+def _flat(key: str, value: object) -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [pair for k, v in value.items() for pair in _flat(f"{key}: {k}", v)]
+    if isinstance(value, list):
+        return [(key, ", ".join(str(v) for v in value))]
+    if key == "seconds" and isinstance(value, int | float):
+        return [("total time", duration(float(value)))]
+    return [(key, "not recorded" if value is None else str(value))]
