@@ -79,6 +79,8 @@ def _phrase(kind: str, entry: dict[str, Any]) -> str:
     given = entry.get("input")
     if kind == "value_error":
         return str(entry["ctx"]["error"])
+    if kind == "string_pattern_mismatch" and entry["loc"][-1] == "[key]":
+        return f"the label {given!r} may hold letters, digits, spaces and _ + % ( ) - only"
     message = str(entry["msg"])
     if not message.startswith("Input should be "):
         return message[:1].lower() + message[1:]

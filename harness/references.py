@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.core.attack import PoisoningAttack
 from harness.core.defense import Defense
-from harness.core.registry import ATTACKS, DEFENSES
+from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
 from harness.explain import Finding
 from harness.problems import Step, suggest
 
@@ -116,7 +116,10 @@ def _check_language_cells(data: dict[str, Any]) -> list[Finding]:
     known = poisoning_labels(data) | {NONE}
     findings: list[Finding] = []
     for label, entry in _mapping(data.get("systems")).items():
-        path = ("systems", label, "language_cells", "attacks")
-        names = _mapping(_mapping(entry).get("language_cells")).get("attacks")
-        findings += _unknown(path, names, known, "poisoning attack")
+        path, use = ("systems", label, "language_cells"), _mapping(entry).get("use")
+        cells = _mapping(_mapping(entry).get("language_cells"))
+        findings += _unknown((*path, "attacks"), cells.get("attacks"), known, "poisoning attack")
+        plugin = SYSTEMS.get(use) if isinstance(use, str) and use in SYSTEMS else None
+        if cells and plugin is not None and "language_stage" not in plugin.Config.model_fields:
+            findings.append(Finding(path, f"{use!r} has no language stage", at_key=True))
     return findings

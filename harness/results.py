@@ -44,6 +44,7 @@ __all__ = [
     "paired_ratio",
     "proportion_over_seeds",
     "read_results",
+    "read_rows",
     "read_samples",
     "verify_results",
     "write_atomic",
@@ -114,6 +115,19 @@ def read_results(folder: Path) -> pd.DataFrame:
             "use the version of the program that wrote them"
         )
     return frame[list(COLUMNS)]
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Return the rows of a run folder as they were written.
+
+    Raises:
+        DataError: as :func:`read_results`, or a row breaks the schema.
+    """
+    records = read_results(folder).to_dict("records")
+    try:
+        return [Row(**{str(name): value for name, value in r.items()}) for r in records]
+    except ValueError as error:
+        raise DataError(f"{folder / 'results.parquet'}: {error}") from error
 
 
 def read_samples(folder: Path) -> pd.DataFrame:

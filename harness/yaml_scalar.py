@@ -17,7 +17,7 @@ _WORDS: dict[str, Scalar] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_OLD_BOOLEANS = frozenset({"yes", "no", "on", "off", "y", "n"})
+_OLD_BOOLEANS = frozenset({"yes", "no", "on", "off"})
 _OLD_NUMBERS = re.compile(r"[-+]?0[0-9]+|[-+]?[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?|[0-9][0-9_]*_[0-9]+")
 
 
@@ -33,7 +33,7 @@ def plain_scalar(text: str) -> Scalar:
     if text in _WORDS:
         return _WORDS[text]
     if text.lower() in _OLD_BOOLEANS:
-        meant = "true" if text.lower() in ("yes", "on", "y") else "false"
+        meant = "true" if text.lower() in ("yes", "on") else "false"
         raise ValueError(f"{text} is ambiguous; write {meant}, or quote it: '{text}'")
     if _OLD_NUMBERS.fullmatch(text):
         raise ValueError(f"{text} is ambiguous; write a plain number, or quote it: '{text}'")

@@ -163,7 +163,7 @@ class SfUbm(System):
 
     def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> SfUbmState:
         """Encode both catalogues (equation 1, unit length)."""
-        encoder = SentenceEncoder(resources.paths["encoder"], resources.cache / "embeddings")
+        encoder = SentenceEncoder(resources.paths["encoder"], cache=resources.cache / "embeddings")
         texts = [torch.from_numpy(encoder.encode(list(d.item_text))) for d in domains]
         owner = [torch.full((len(t),), d, dtype=torch.int64) for d, t in enumerate(texts)]
         return SfUbmState(

@@ -9,8 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -70,12 +73,20 @@ class Drawing:
         write_atomic(folder / f"{self.name}.csv", csv_bytes(self.data))
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list]:
-    """A figure of some inches and its panels, row by row."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(rows, columns, squeeze=False)
+def styled() -> AbstractContextManager[None]:
+    """The style to draw under; restored on leaving, so no other figure is touched."""
+    return mpl.rc_context(cast(Any, _STYLE))
+
+
+def new_figure(
+    width: float, heights: Sequence[float], columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """A figure of some inches, one row of panels per height, and its panels row by row."""
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(
+        len(heights), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
     return figure, list(panels.flat)
 
 
@@ -84,7 +95,7 @@ def finish(
 ) -> Drawing:
     """Render a figure; the same figure gives the same bytes on the same machine."""
     images = {}
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with warnings.catch_warnings():
         # A label in a script the font lacks is drawn as boxes; the tables hold it as text.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         for kind, metadata in (
@@ -98,14 +109,16 @@ def finish(
 
 
 def whiskers(
-    panel: Axes, x: Interval, y: Interval, colour: str, marker: str, size: float = 7
+    panel: Axes, x: Interval, y: Interval, colour: str, marker: str, size: float = 7, above: int = 4
 ) -> None:
     """A point with both of its intervals where they exist."""
     if x.low == x.low and x.high == x.high:
         panel.plot([x.low, x.high], [y.value] * 2, color=colour, lw=1.2, alpha=0.65, zorder=2)
     if y.low == y.low and y.high == y.high:
         panel.plot([x.value] * 2, [y.low, y.high], color=colour, lw=1.2, alpha=0.65, zorder=2)
-    panel.plot([x.value], [y.value], marker, color=colour, ms=size, mec="white", mew=0.8, zorder=4)
+    panel.plot(
+        [x.value], [y.value], marker, color=colour, ms=size, mec="white", mew=0.8, zorder=above
+    )
 
 
 def csv_bytes(rows: tuple[tuple[object, ...], ...]) -> bytes:

@@ -11,13 +11,14 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness.results import Interval, paired_ratio, proportion_over_seeds
-from reports.wording import label, metric_name, percent, strength_text
+from harness.results import Interval, Row, paired_ratio, proportion_over_seeds
+from reports.wording import label, metric_name, number, percent, strength_text
 
 DRAWS = 1000
 # A stored mean of 32-bit values per user agrees with the row to about this much.
@@ -78,7 +79,10 @@ class Arm:
         if self.undefended:
             return "no defence"
         strength = strength_text(self.strength_name, self.strength)
-        return f"{label(self.defense)}, {strength}" if strength else label(self.defense)
+        named = self.strength is not None and number(self.strength) in self.defense
+        return (
+            f"{label(self.defense)}, {strength}" if strength and not named else label(self.defense)
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,6 @@ class Estimate:
     k: int
     protocol: str
     better: str
-    threat_model: str
     cells: dict[int, str] = field(hash=False)
     values: dict[int, float] = field(hash=False)
     interval: Interval
@@ -119,23 +122,22 @@ class Estimate:
         return self.metric, self.k, self.protocol
 
 
-_KEY = [
-    "dataset", "system", "kind", "defense", "defense_family", "strength", "strength_name",
-    "poisoning", "malicious", "noisy", "attack", "side", "metric", "k", "protocol", "better",
-]  # fmt: skip
 _Samples = dict[tuple[str, str, str, int, str], tuple[np.ndarray, np.ndarray]]
+_Place = tuple[Arm, Condition, str, str, str, int, str, str]
 
 
 class Evidence:
     """All estimates of a run, and ratios between them that are paired over seeds and users."""
 
-    def __init__(self, rows: pd.DataFrame, samples: pd.DataFrame) -> None:
+    def __init__(self, rows: Sequence[Row], samples: pd.DataFrame) -> None:
         self.rows = rows
         self._samples = _index(samples)
-        measured = rows[rows["status"] == "ok"]
-        groups = measured.groupby(_KEY, dropna=False, sort=False)
-        self.estimates = [self._estimate(key, group) for key, group in groups]
-        self._by_place: dict[tuple, list[Estimate]] = defaultdict(list)
+        groups: dict[_Place, list[Row]] = defaultdict(list)
+        for row in rows:
+            if row.status == "ok":
+                groups[_place(row)].append(row)
+        self.estimates = [self._estimate(place, group) for place, group in groups.items()]
+        self._by_place: dict[tuple[Arm, Condition], list[Estimate]] = defaultdict(list)
         for estimate in self.estimates:
             self._by_place[estimate.arm, estimate.condition].append(estimate)
         self._ratios: dict[tuple[int, int], Interval] = {}
@@ -150,7 +152,7 @@ class Evidence:
         systems = list(dict.fromkeys((a.dataset, a.system) for a in found))
         families = list(dict.fromkeys((a.family, a.strength_name) for a in found))
 
-        def order(arm: Arm) -> tuple:
+        def order(arm: Arm) -> tuple[int, bool, int, float, str]:
             place = systems.index((arm.dataset, arm.system))
             family = families.index((arm.family, arm.strength_name))
             return place, not arm.undefended, family, arm.strength or 0.0, arm.defense
@@ -206,29 +208,34 @@ class Evidence:
             return None
         return sides[0][1][left], sides[1][1][right]
 
-    def _estimate(self, key: tuple, group: pd.DataFrame) -> Estimate:
-        place = dict(zip(_KEY, key, strict=True))
-        strength = None if math.isnan(place["strength"]) else float(place["strength"])
-        arm = Arm(
-            place["dataset"], place["system"], place["kind"], place["defense"],
-            place["defense_family"], strength, place["strength_name"],
-        )  # fmt: skip
-        seeds = [int(s) for s in group["seed"]]
-        cells = dict(zip(seeds, group["cell"], strict=True))
-        values = dict(zip(seeds, (float(v) for v in group["value"]), strict=True))
-        texts = [t for t in group["threat_model"] if t]
-        blocks = [
-            self._samples.get((c, place["attack"], place["metric"], place["k"], place["protocol"]))
-            for c in cells.values()
-        ]
+    def _estimate(self, place: _Place, group: list[Row]) -> Estimate:
+        arm, condition, attack, side, metric, k, protocol, better = place
+        cells = {row.seed: row.cell for row in group}
+        values = {row.seed: row.value for row in group}
+        blocks = [self._samples.get((c, attack, metric, k, protocol)) for c in cells.values()]
         interval, method = _summary(group, list(values.values()), blocks)
-        chances = group["chance"].dropna()
+        chances = [row.chance for row in group if not math.isnan(row.chance)]
+        chance = float(np.mean(chances)) if chances else math.nan
         return Estimate(
-            arm, Condition(place["poisoning"], float(place["malicious"]), float(place["noisy"])),
-            place["attack"], place["side"], place["metric"], int(place["k"]), place["protocol"],
-            place["better"], texts[0] if texts else "", cells, values, interval, method,
-            float(chances.mean()) if len(chances) else math.nan,
+            arm, condition, attack, side, metric, k, protocol, better, cells, values, interval,
+            method, chance,
         )  # fmt: skip
+
+
+def arm_of(row: Row) -> Arm:
+    """The arm a row belongs to."""
+    strength = None if math.isnan(row.strength) else row.strength
+    return Arm(
+        row.dataset, row.system, row.kind, row.defense, row.defense_family, strength,
+        row.strength_name,
+    )  # fmt: skip
+
+
+def _place(row: Row) -> _Place:
+    condition = Condition(row.poisoning, row.malicious, row.noisy)
+    return (
+        arm_of(row), condition, row.attack, row.side, row.metric, row.k, row.protocol, row.better,
+    )  # fmt: skip
 
 
 def _sample_key(estimate: Estimate, seed: int) -> tuple[str, str, str, int, str]:
@@ -241,15 +248,18 @@ def _index(samples: pd.DataFrame) -> _Samples:
     """Units and values of each block, found by its key."""
     if samples.empty:
         return {}
-    key = ["cell", "attack", "metric", "k", "protocol"]
+    names = ["cell", "attack", "metric", "k", "protocol"]
     units = samples["unit"].to_numpy()
     values = samples["value"].to_numpy(dtype=np.float64)
-    places = samples.groupby(key, observed=True, sort=False).indices
-    return {name: (units[at], values[at]) for name, at in places.items()}
+    found: _Samples = {}
+    for key, at in samples.groupby(names, observed=True, sort=False).indices.items():
+        cell, attack, metric, k, protocol = cast(tuple[str, str, str, int, str], key)
+        found[cell, attack, metric, int(k), protocol] = units[at], values[at]
+    return found
 
 
 def _summary(
-    group: pd.DataFrame,
+    group: Sequence[Row],
     values: Sequence[float],
     blocks: Sequence[tuple[np.ndarray, np.ndarray] | None],
 ) -> tuple[Interval, str]:
@@ -258,12 +268,11 @@ def _summary(
     if all(abs(m - v) <= _SAME_MEAN * max(1.0, abs(v)) for m, v in zip(means, values, strict=True)):
         groups = [b[1] for b in blocks if b is not None]
         found = proportion_over_seeds(groups, np.random.default_rng(0), draws=DRAWS)
-        return found, "over seeds and users" if len(groups) > 1 else "over users, one seed"
-    measured = [v for v in values if not math.isnan(v)]
-    n = int(group["n"].sum())
+        return found, "over seeds and users" if len(groups) > 1 else "over users of one seed"
+    n = sum(row.n for row in group)
     if len(values) == 1:
-        low, high = float(group["low"].iloc[0]), float(group["high"].iloc[0])
-        return Interval(values[0], low, high, n), "over users, one seed"
+        return Interval(values[0], group[0].low, group[0].high, n), "over users of one seed"
+    measured = [v for v in values if not math.isnan(v)]
     return _over_seed_values(measured, n), "over seeds"
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from harness.results import Interval
 from reports.drawing import COLOURS, FAINT, INK, MARKERS, Drawing, finish, new_figure, whiskers
-from reports.evidence import Arm, Evidence
+from reports.evidence import Arm, Condition, Estimate, Evidence
 from reports.verdicts import FAILS, HOLDS, INCONCLUSIVE, MARGIN, UNTESTED, ArmVerdict, Finding
 from reports.wording import join_words, label, number, percent, strength_text
 
@@ -68,11 +68,14 @@ def system_title(arm: Arm) -> str:
 
 
 def trade_off(verdicts: Sequence[ArmVerdict]) -> Drawing | None:
-    """Utility kept against the strongest privacy attack's advantage, one panel per system."""
+    """Utility kept against the strongest privacy attack's advantage, one panel per system.
+
+    To be called under :func:`reports.drawing.styled`, as every drawing here.
+    """
     points = trade_points(verdicts)
     if not points:
         return None
-    figure, panels = new_figure(5.0 * len(points), 5.2, 1, len(points))
+    figure, panels = new_figure(5.0 * len(points), [5.4], len(points))
     for panel, (system, own) in zip(panels, points.items(), strict=True):
         _trade_panel(panel, system, own)
     panels[0].set_ylabel("utility kept (1 = as without a defence)")
@@ -104,8 +107,7 @@ def heat_map(verdicts: Sequence[ArmVerdict]) -> Drawing | None:
             systems.setdefault(system_title(verdict.arm), []).append(verdict)
     if not systems:
         return None
-    heights = [1.3 + 0.36 * len(own) for own in systems.values()]
-    figure, panels = new_figure(8.4, sum(heights) + 0.6, len(systems), 1)
+    figure, panels = new_figure(8.4, [1.2 + 0.36 * len(own) for own in systems.values()])
     data: list[tuple[object, ...]] = [
         ("system", "defence", "attack", "metric", "advantage", "low", "high", "verdict")
     ]
@@ -124,7 +126,9 @@ def heat_map(verdicts: Sequence[ArmVerdict]) -> Drawing | None:
     return finish(figure, "attack_by_defence", caption, alt, data)
 
 
-def utility_of(evidence: Evidence, arm: Arm, measure: tuple[str, int, str]) -> list[tuple]:
+def utility_of(
+    evidence: Evidence, arm: Arm, measure: tuple[str, int, str]
+) -> list[tuple[Condition, Estimate]]:
     """Every condition of an arm with its utility estimate."""
     pairs = ((c, evidence.find(arm, c, measure, "none")) for c in evidence.conditions(arm))
     return [(c, e) for c, e in pairs if e is not None and not math.isnan(e.interval.value)]
@@ -155,7 +159,7 @@ def _trade_panel(panel: Axes, system: str, points: list[TradePoint]) -> None:
             if p.pareto:
                 panel.plot(path[0][ordered.index(p)], path[1][ordered.index(p)], "o", ms=size + 5,
                            mfc="none", mec=INK, mew=1.1, zorder=3)  # fmt: skip
-            whiskers(panel, p.advantage, p.kept, colour, marker, size)
+            whiskers(panel, p.advantage, p.kept, colour, marker, size, 6 if p.arm.undefended else 4)
         name = "no defence" if own[0].arm.undefended else _family_label(ordered)
         panel.plot([], [], marker + ("-" if len(own) > 1 else ""), color=colour, label=name)
         _mark_ends(panel, ordered, colour)
@@ -165,6 +169,8 @@ def _trade_panel(panel: Axes, system: str, points: list[TradePoint]) -> None:
     bottom = min([0.0, *(p.kept.value for p in points)])
     panel.set_ylim(bottom - 0.06, max(1.12, top + 0.12))
     panel.set_title(system)
+    panel.annotate("better", (0.115, 0.06), (0.3, 0.06), xycoords="axes fraction", color=FAINT,
+                   va="center", arrowprops={"arrowstyle": "->", "color": FAINT})  # fmt: skip
     panel.set_xlabel("strongest privacy attack\n(0 = guessing, 1 = certain)")
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1)
 
@@ -175,7 +181,7 @@ def _family_label(ordered: list[TradePoint]) -> str:
         return first.text
     strengths = [number(p.arm.strength) for p in (ordered[0], ordered[-1])]
     name = strength_text(first.strength_name, first.strength).split(" =")[0]
-    return f"{label(first.family)}, {name} {strengths[0]} to {strengths[1]}"
+    return f"{label(first.family).replace('_', ' ')}, {name} {strengths[0]} to {strengths[1]}"
 
 
 def _mark_ends(panel: Axes, ordered: list[TradePoint], colour: str) -> None:

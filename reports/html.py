@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,12 @@ from markupsafe import Markup
 
 from harness.results import (
     SCHEMA_VERSION,
-    read_results,
+    read_rows,
     read_samples,
     verify_results,
     write_atomic,
 )
-from reports.drawing import Drawing
+from reports.drawing import Drawing, styled
 from reports.evidence import Evidence
 from reports.figures import heat_map, trade_off
 from reports.robustness import robustness
@@ -68,7 +69,7 @@ def build_report(run_folder: Path) -> Path:
     Raises:
         DataError: the results are missing or unreadable, or the folder cannot be written to.
     """
-    evidence = Evidence(read_results(run_folder), read_samples(run_folder))
+    evidence = Evidence(read_rows(run_folder), read_samples(run_folder))
     manifest, problems = _manifest(run_folder)
     page = _page(evidence, manifest, [*verify_results(run_folder), *problems])
     figures = run_folder / "figures"
@@ -93,20 +94,21 @@ def _page(
 ) -> dict[str, Any]:
     """Everything the template prints."""
     verdicts = judge(evidence)
-    drawings = {
-        "trade_off": trade_off(verdicts),
-        "robustness": robustness(evidence),
-        "heat_map": heat_map(verdicts),
-    }
+    with styled():
+        drawings = {
+            "trade_off": trade_off(verdicts),
+            "robustness": robustness(evidence),
+            "heat_map": heat_map(verdicts),
+        }
     lost = not_run(evidence.rows)
-    statuses = evidence.rows["status"].value_counts()
+    statuses = Counter(row.status for row in evidence.rows)
     return {
         "drawings": [d for d in drawings.values() if d is not None],
         "title": label(manifest.get("name") or _run_name(evidence)),
         "status": label(manifest.get("status") or "not recorded"),
         "problems": [clean(p, 500) for p in problems],
         "what": what_was_run(evidence),
-        "counts": {str(name): int(count) for name, count in statuses.items()},
+        "counts": dict(statuses.most_common()),
         "rule": RULE,
         "takeaways": takeaways(verdicts),
         "verdict_tables": verdict_tables(verdicts),
@@ -156,12 +158,11 @@ def _scenario(folder: Path) -> str:
 
 
 def _run_name(evidence: Evidence) -> str:
-    names = list(dict.fromkeys(evidence.rows["run"]))
-    return names[0] if names else "Empty run"
+    return evidence.rows[0].run if evidence.rows else "Empty run"
 
 
 def _glossary(evidence: Evidence) -> list[tuple[str, str]]:
-    used = set(evidence.rows["metric"])
+    used = {row.metric for row in evidence.rows}
     return [(metric_name(m), metric_help(m)) for m in METRICS if m in used]
 
 
@@ -200,12 +201,14 @@ def _provenance(evidence: Evidence, manifest: Mapping[str, Any]) -> list[tuple[s
         if key not in shown:
             facts += _flat(str(key), value)
     rows = evidence.rows
-    for key in ("scenario_hash", "data_hash"):
+    hashes = {
+        "scenario_hash": {row.scenario_hash for row in rows if row.scenario_hash},
+        "data_hash": {row.data_hash for row in rows if row.data_hash},
+    }
+    for key, found in hashes.items():
         if key not in manifest:
-            facts.append(
-                (key, ", ".join(sorted({str(v) for v in rows[key] if v})) or "not recorded")
-            )
-    seeds = ", ".join(str(s) for s in sorted({int(s) for s in rows["seed"]}))
+            facts.append((key, ", ".join(sorted(found)) or "not recorded"))
+    seeds = ", ".join(str(seed) for seed in sorted({row.seed for row in rows}))
     facts += [("seeds", seeds), ("schema version of the rows", str(SCHEMA_VERSION))]
     return [(label(k.replace("_", " ")), clean(v, 300)) for k, v in facts]
 

@@ -23,10 +23,10 @@ _Points = list[tuple[float, Interval]]
 def robustness(evidence: Evidence) -> Drawing | None:
     """Curves where some attack was run at several fractions, else clean against attacked."""
     curves = _all_curves(evidence)
-    fractions = {x for lines in curves.values() for points in lines.values() for x, _ in points}
     if not curves:
         return None
-    return _curves(evidence, curves) if len(fractions) >= _CURVE_FROM else _dots(evidence)
+    longest = max(len(points) for lines in curves.values() for points in lines.values())
+    return _curves(evidence, curves) if longest >= _CURVE_FROM else _dots(evidence)
 
 
 def _all_curves(evidence: Evidence) -> dict[tuple[str, str], dict[Arm, _Points]]:
@@ -63,7 +63,7 @@ def _fractions(places: Sequence[tuple[Condition, Estimate]]) -> dict[str, _Point
 def _curves(evidence: Evidence, curves: dict[tuple[str, str], dict[Arm, _Points]]) -> Drawing:
     columns = min(2, len(curves))
     rows = math.ceil(len(curves) / columns)
-    figure, panels = new_figure(5.0 * columns, 4.6 * rows, rows, columns)
+    figure, panels = new_figure(5.0 * columns, [4.8] * rows, columns)
     data: list[tuple[object, ...]] = [
         ("system", "attack", "defence", "fraction", "utility", "low", "high")
     ]
@@ -102,8 +102,8 @@ def _dots(evidence: Evidence) -> Drawing:
     for arm in evidence.arms():
         if utility_measure(evidence, arm):
             systems.setdefault(system_title(arm), []).append(arm)
-    heights = [1.6 + 0.42 * len(arms) for arms in systems.values()]
-    figure, panels = new_figure(8.4, sum(heights) + 0.4, len(systems), 1)
+    heights = [1.1 + 0.5 * len(arms) for arms in systems.values()]
+    figure, panels = new_figure(8.8, heights)
     data: list[tuple[object, ...]] = [("system", "defence", "condition", "utility", "low", "high")]
     for panel, (system, arms) in zip(panels, systems.items(), strict=True):
         data += _dot_panel(evidence, panel, system, arms)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.evidence import Arm, Evidence
+from harness.results import Interval
+from reports.evidence import Arm, Evidence, arm_of
 from reports.figures import system_title, trade_points
 from reports.tables import Cell, Head, Table, interval_cell, verdict_cell
 from reports.verdicts import (
@@ -35,25 +36,26 @@ MAX_LOSS = 0.05
 def what_was_run(evidence: Evidence) -> str:
     """One sentence: systems, data, attacks, defences, seeds, anchors."""
     rows = evidence.rows
-    trained = rows[rows["kind"] == "federated"]
-    if rows.empty:
+    if not rows:
         return "This run holds no results."
-    attacks = [a for a in dict.fromkeys([*rows["attack"], *rows["poisoning"]]) if a != "none"]
-    defenses = {a for a in evidence.arms() if not a.undefended}
-    systems = [label(s) for s in dict.fromkeys(trained["system"])]
-    datasets = [label(d) for d in dict.fromkeys(rows["dataset"]) if d]
-    anchors = [label(s) for s in dict.fromkeys(rows.loc[rows["kind"] == "anchor", "system"])]
+    attacks = dict.fromkeys(a for row in rows for a in (row.attack, row.poisoning) if a != "none")
+    defenses = dict.fromkeys(arm_of(row) for row in rows if row.defense != "none")
+    systems, anchors = (
+        [label(s) for s in dict.fromkeys(row.system for row in rows if row.kind == kind)]
+        for kind in ("federated", "anchor")
+    )
+    datasets = [label(d) for d in dict.fromkeys(row.dataset for row in rows) if d]
     text = join_words(systems) if systems else "No federated system"
     text += f" on {join_words(datasets)}" if datasets else ""
     text += f", under {_count(len(attacks), 'attack')}"
     text += f" and {_count(len(defenses), 'defence setting')}"
-    text += f", {seeds_text(rows['seed'].nunique())}"
+    text += f", {seeds_text(len({row.seed for row in rows}))}"
     text += f"; beside {join_words(anchors)} as reference" if anchors else ""
     return text + "."
 
 
-def takeaways(verdicts: Sequence[ArmVerdict]) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """Per system and attack: (attack, tone, which defence stops it and at what price)."""
+def takeaways(verdicts: Sequence[ArmVerdict]) -> list[tuple[str, str, list[tuple[str, str, str]]]]:
+    """Per system: its overall sentence, then (attack, tone, what stops it and at what price)."""
     systems: dict[str, list[ArmVerdict]] = {}
     for verdict in verdicts:
         systems.setdefault(system_title(verdict.arm), []).append(verdict)
@@ -62,7 +64,7 @@ def takeaways(verdicts: Sequence[ArmVerdict]) -> list[tuple[str, list[tuple[str,
         attacks = dict.fromkeys(f.attack for v in own for f in v.findings)
         lines = [(label(a), *_takeaway(own, a)) for a in attacks]
         if lines:
-            found.append((system, lines))
+            found.append((system, _overall(own), lines))
     return found
 
 
@@ -136,9 +138,8 @@ def threat_words(evidence: Evidence, manifest: Mapping[str, Any], attack: str) -
     stated = manifest.get("threat_models")
     if isinstance(stated, Mapping) and stated.get(attack):
         return str(stated[attack])
-    rows = evidence.rows
-    texts = rows.loc[(rows["attack"] == attack) & (rows["threat_model"] != ""), "threat_model"]
-    return str(texts.iloc[0]) if len(texts) else "No threat model was recorded."
+    texts = (row.threat_model for row in evidence.rows if row.attack == attack)
+    return next((text for text in texts if text), "No threat model was recorded.")
 
 
 def attacks_of(evidence: Evidence) -> list[str]:
@@ -146,6 +147,20 @@ def attacks_of(evidence: Evidence) -> list[str]:
     found = evidence.select(lambda e: e.attack != "none")
     ordered = sorted(found, key=lambda e: e.side != "privacy")
     return list(dict.fromkeys(e.attack for e in ordered))
+
+
+def _overall(verdicts: Sequence[ArmVerdict]) -> str:
+    """How many defence settings hold against every attack, and which."""
+    tried = [v for v in verdicts if not v.arm.undefended]
+    holding = [v.arm.text for v in tried if v.verdict == HOLDS]
+    if not tried:
+        return "No defence was run on this system."
+    if not holding:
+        return f"None of {_count(len(tried), 'defence setting')} holds against every attack."
+    verb = "holds" if len(holding) == 1 else "hold"
+    named = join_words(holding[:3] + ([f"{len(holding) - 3} more"] if len(holding) > 3 else []))
+    total = _count(len(tried), "defence setting")
+    return f"{len(holding)} of {total} {verb} against every attack: {named}."
 
 
 def _takeaway(verdicts: Sequence[ArmVerdict], attack: str) -> tuple[str, str]:
@@ -209,10 +224,10 @@ def _strongest_cell(finding: Finding | None) -> Cell:
         return Cell(MISSING)
     cell = interval_cell(finding.worst.advantage)
     seeds = "" if finding.worst.seeds > 1 else ", one seed"
-    return Cell(f"{cell.text}", f"{cell.small} {label(finding.attack)}{seeds}")
+    return Cell(cell.text, f"{label(finding.attack)} {cell.small}{seeds}")
 
 
-def _share_cell(kept: Any) -> Cell:
+def _share_cell(kept: Interval) -> Cell:
     if math.isnan(kept.value):
         return Cell(MISSING)
     span = "" if math.isnan(kept.low) else f"[{percent(kept.low)}, {percent(kept.high)}]"

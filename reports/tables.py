@@ -6,10 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
-from harness.results import Interval
-from reports.evidence import Arm, Condition, Estimate, Evidence
+from harness.results import Interval, Row
+from reports.evidence import Arm, Condition, Estimate, Evidence, arm_of
 from reports.verdicts import ArmVerdict, Finding
 from reports.wording import (
     METRICS,
@@ -53,6 +51,7 @@ class Table:
 
 
 Measure = tuple[str, int, str]
+_SPENT = ("seconds", "peak_memory_mb")
 _Extra = Callable[[Arm], Sequence[Cell]]
 
 
@@ -93,79 +92,68 @@ def attack_tables(evidence: Evidence, verdicts: Sequence[ArmVerdict], attack: st
     return tables
 
 
-def not_run(rows: pd.DataFrame) -> Table | None:
+def not_run(rows: Sequence[Row]) -> Table | None:
     """What has no number and why: not applicable, skipped, failed, or not measurable."""
-    lost = rows[(rows["status"] != "ok") | rows["value"].isna()]
-    if lost.empty:
-        return None
-    lost = lost.assign(status=lost["status"].where(lost["status"] != "ok", "not measurable"))
-    lost["what"] = [
-        a if a != "none" else metric_name(m)
-        for a, m in zip(lost["attack"], lost["metric"], strict=True)
-    ]  # fmt: skip
+    groups: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in rows:
+        if row.status != "ok" or math.isnan(row.value):
+            status = row.status if row.status != "ok" else "not measurable"
+            what = row.attack if row.attack != "none" else metric_name(row.metric)
+            groups.setdefault((status, row.system, what, row.reason), []).append(row)
     body = []
-    groups = lost.groupby(["status", "system", "what", "reason"], sort=False)
-    for (status, system, what, reason), group in groups:
-        defenses = list(
-            dict.fromkeys("no defence" if d == "none" else label(d) for d in group["defense"])
-        )
-        shown = join_words(defenses[:3]) if len(defenses) <= 3 else f"{len(defenses)} defences"
-        tone = "bad" if status == "failed" else "warn" if status == "not measurable" else ""
+    for (status, system, what, reason), group in groups.items():
+        defenses = list(dict.fromkeys(arm_of(row).text for row in group))
+        shown = join_words(defenses) if len(defenses) <= 3 else f"{len(defenses)} defences"
+        tone = {"failed": "bad", "not measurable": "warn"}.get(status, "")
         body.append((
             Cell(label(system), header=True), Cell(label(what)), Cell(shown),
-            Cell(str(status), tone=tone), Cell(clean(reason, 300) or "no reason was recorded"),
+            Cell(status, tone=tone), Cell(clean(reason, 300) or "no reason was recorded"),
             Cell(str(len(group))),
         ))  # fmt: skip
     head = ("system", "attack or metric", "under", "status", "why", "rows")
-    return Table("What has no number, and why.", tuple(map(Head, head)), tuple(body))
+    return Table("What has no number.", tuple(map(Head, head)), tuple(body)) if body else None
 
 
-def budget_table(rows: pd.DataFrame) -> Table | None:
+def budget_table(rows: Sequence[Row]) -> Table | None:
     """The privacy budget each defence claims."""
-    key = ["dataset", "system", "defense", "strength_name", "strength", "epsilon", "delta"]
-    claims = rows[(rows["status"] == "ok") & (rows["kind"] == "federated")][key].drop_duplicates()
-    claims = claims[claims["epsilon"].notna()]
-    if claims.empty:
-        return None
+    claims = dict.fromkeys(
+        (arm_of(row), row.epsilon, row.delta)
+        for row in rows
+        if row.status == "ok" and row.kind == "federated" and not math.isnan(row.epsilon)
+    )
     body = []
-    for line in claims.sort_values(["dataset", "system", "epsilon"]).itertuples(index=False):
-        infinite = math.isinf(float(line.epsilon))
-        strength = None if math.isnan(float(line.strength)) else float(line.strength)
-        arm = Arm(line.dataset, line.system, "", line.defense, "", strength, line.strength_name)
+    for arm, epsilon, delta in sorted(claims, key=lambda c: (c[0].dataset, c[0].system, c[1])):
+        endless = math.isinf(epsilon)
         body.append((
-            Cell(label(line.system), header=True), Cell(arm.text),
-            Cell("no guarantee" if infinite else number(float(line.epsilon))),
-            Cell(MISSING if infinite else number(float(line.delta))),
+            Cell(label(arm.system), header=True), Cell(arm.text),
+            Cell("no guarantee" if endless else number(epsilon)),
+            Cell(MISSING if endless else number(delta)),
         ))  # fmt: skip
     head = (Head("system"), Head("defence"), Head("ε claimed", "smaller is stronger"), Head("δ"))
-    return Table("Privacy budget that the defence's accountant claims.", head, tuple(body))
+    caption = "Privacy budget that the defence's accountant claims."
+    return Table(caption, head, tuple(body)) if body else None
 
 
 def cost_table(evidence: Evidence) -> Table | None:
-    """Bytes, time and memory of each arm; time and memory of the cell where no row says more."""
+    """Bytes, time and memory of each arm; time and memory as recorded with its rows."""
     costs = evidence.select(lambda e: e.side == "cost")
-    ok = evidence.rows[evidence.rows["status"] == "ok"]
-    if not costs and ok[["seconds", "peak_memory_mb"]].isna().all(axis=None):
-        return None
+    spent: dict[Arm, list[Row]] = {}
+    for row in evidence.rows:
+        if row.status == "ok":
+            spent.setdefault(arm_of(row), []).append(row)
     measures = _measures(costs)
-    spent = ok.groupby("cell")[["seconds", "peak_memory_mb"]].max()
-    arms = evidence.arms("anchor") + evidence.arms()
-    body = []
-    for arm in arms:
-        cells = [c for e in evidence.select(lambda e, a=arm: e.arm == a) for c in e.cells.values()]
-        own = spent.loc[sorted(set(cells))].mean()
-        line = [Cell(label(arm.system), header=True), Cell(_arm_text(arm))]
-        for measure in measures:
-            found = [e for e in costs if e.arm == arm and e.measure == measure]
-            line.append(_value_cell(found[0]) if found else Cell(MISSING))
-        line += [Cell(number(float(own["seconds"]))), Cell(number(float(own["peak_memory_mb"])))]
-        body.append(tuple(line))
+    by_place = {(e.arm, e.measure): e for e in reversed(costs)}
+    body, known = [], bool(costs)
+    for arm in evidence.arms("anchor") + evidence.arms():
+        extremes = [_largest([getattr(r, f) for r in spent[arm]]) for f in _SPENT]
+        known = known or not all(math.isnan(x) for x in extremes)
+        found = [by_place.get((arm, m)) for m in measures]
+        line = [_value_cell(e) if e else Cell(MISSING) for e in found]
+        line += [Cell(number(x)) for x in extremes]
+        body.append((Cell(label(arm.system), header=True), Cell(_arm_text(arm)), *line))
     head = [Head("system"), Head("defence"), *(_measure_head(m) for m in measures)]
-    head += [
-        Head("longest stage, s", "mean over cells"),
-        Head("peak memory, MB", "mean over cells"),
-    ]
-    return Table("Cost, mean over seeds.", tuple(head), tuple(body))
+    head += [Head("slowest stage, s"), Head("peak memory, MB")]
+    return Table("Cost per arm, mean over seeds.", tuple(head), tuple(body)) if known else None
 
 
 def interval_cell(interval: Interval, tone: str = "") -> Cell:
@@ -241,11 +229,15 @@ def verdict_cell(arm: Arm, verdict: str) -> Cell:
     return Cell(verdict, tone=tones.get(verdict, ""))
 
 
+def _largest(values: Sequence[float]) -> float:
+    return max((v for v in values if not math.isnan(v)), default=math.nan)
+
+
 def _measures(estimates: Sequence[Estimate]) -> list[Measure]:
     """Measures in the order newcomers meet them, then by K."""
     known = list(METRICS)
 
-    def order(measure: Measure) -> tuple:
+    def order(measure: Measure) -> tuple[int, str, str, int]:
         metric, k, protocol = measure
         return known.index(metric) if metric in known else len(known), metric, protocol, k
 

@@ -73,7 +73,9 @@ class ArmVerdict:
 def normalised(raw: Interval, chance: float) -> Interval:
     """Map chance to 0 and certainty to 1."""
     scale = 1 - chance
-    return Interval(*((x - chance) / scale for x in raw[:3]), raw.n)
+    return Interval(
+        (raw.value - chance) / scale, (raw.low - chance) / scale, (raw.high - chance) / scale, raw.n
+    )
 
 
 def utility_measure(evidence: Evidence, arm: Arm) -> tuple[str, int, str] | None:

@@ -85,7 +85,7 @@ def number(value: float | None) -> str:
     if size >= 999.5:
         text = f"{value:,.0f}" if size < 1e7 else f"{value:.3g}"
     elif size < 1e-4:
-        text = f"{value:.2e}"
+        text = re.sub(r"\.?0+e", "e", f"{value:.2e}")
     else:
         digits = max(0, 2 - math.floor(math.log10(float(f"{size:.2e}"))))
         text = f"{value:.{digits}f}"

@@ -19,7 +19,15 @@ ARMS = {
         "DP-FedAvg z=0.01": ("user_dp", "noise_multiplier", 0.01, 0.99, 0.85, 0.05, 4e5),
         "DP-FedAvg z=0.1": ("user_dp", "noise_multiplier", 0.1, 0.9, 0.3, 0.2, 900.0),
         "DP-FedAvg z=1": ("user_dp", "noise_multiplier", 1.0, 0.55, 0.0, 0.9, 4.2),
-        "counterfactual negatives": ("counterfactual_negatives", "", np.nan, 1.04, 1.0, 0.1, np.nan),
+        "counterfactual negatives": (
+            "counterfactual_negatives",
+            "",
+            np.nan,
+            1.04,
+            1.0,
+            0.1,
+            np.nan,
+        ),
         "trimmed mean": ("trimmed_mean", "trim", 0.2, 0.8, 1.0, 0.8, np.nan),
     },
     "SF-UBM": {
@@ -35,7 +43,10 @@ THREATS = {
     "A-hum": "20 % of the clients are malicious, see the global model and push one cold item.",
     "sign flip": "20 % of the clients are malicious and send the negative of an honest update.",
 }
-PRIVACY = {"LUMOS": ("row norm", 0.999, 0.5, "auc"), "SF-UBM": ("nearest neighbour", 0.98, 0.0005, "top1")}
+PRIVACY = {
+    "LUMOS": ("row norm", 0.999, 0.5, "auc"),
+    "SF-UBM": ("nearest neighbour", 0.98, 0.0005, "top1"),
+}
 CONDITIONS = [
     ("none", 0.0, 0.0, 1.0), ("none", 0.0, 0.1, 0.93), ("A-hum", 0.2, 0.1, 0.92),
     ("sign flip", 0.2, 0.1, 0.35),
@@ -104,7 +115,9 @@ class Fake:
         if base.system == "SF-UBM":
             sampled = replace(base, k=0, protocol="sampled", chance=0.05)
             self.add(sampled, rng, (jitter < 1.1 * hr).astype(float), metric="hit1_all")
-            self.add(sampled, rng, rng.random(len(luck)) < 0.91, metric="valid_ratio", chance=np.nan)
+            self.add(
+                sampled, rng, rng.random(len(luck)) < 0.91, metric="valid_ratio", chance=np.nan
+            )
 
     def _privacy(self, base, rng, leak):
         attack, best, chance, metric = PRIVACY[base.system]

@@ -1,0 +1,195 @@
+"""The scorer: an oracle scores 1, a guess scores chance, hand values, and who counts as a victim."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from harness.core.attack import InferenceAttack, ItemAtPosition, ItemIdentity, ItemMembership
+from harness.core.messages import ModelUpdate
+from harness.core.observe import ThreatModel
+from harness.core.params import Paper
+from harness.core.seeds import Seeds
+from harness.core.system import Answers, Domain
+from harness.score import score_answers, score_claims, score_recommendations
+from harness.sheet import Sheet
+from harness.truth import Truth, candidate_lists
+
+NUM_USERS, NUM_ITEMS = 60, 50
+
+
+class _Attack(InferenceAttack):
+    paper = Paper("ours", "baseline")
+    reads = (ModelUpdate,)
+    threat_model = ThreatModel("server", frozenset(), words="sees nothing")
+
+
+def _truth(**changes):
+    stream = np.random.default_rng(0)
+    histories = tuple(stream.permutation(NUM_ITEMS)[:8] for _ in range(NUM_USERS))
+    titles = tuple(str(i) for i in range(NUM_ITEMS))
+    rest = [np.setdiff1d(np.arange(NUM_ITEMS), h) for h in histories]
+    domain = Domain("toy", histories, titles, titles, np.array([r[0] for r in rest]))
+    fields = {
+        "domain": domain,
+        "clean": histories,
+        "test": np.array([r[1] for r in rest]),
+        "evaluated": np.arange(NUM_USERS),
+        "victims": np.ones(NUM_USERS, dtype=bool),
+        "honest_uploads": np.ones(NUM_ITEMS, dtype=bool),
+        "targets": (),
+    }
+    return Truth(**{**fields, **changes})
+
+
+def _sheet():
+    base = {"run": "r", "cell": "c", "system": "s", "poisoning": "promotion"}
+    return Sheet(base, Seeds(0), draws=200)
+
+
+def _values(sheet):
+    return {(row.metric, row.k): row for row in sheet.rows}
+
+
+def _scored(claims, truth):
+    sheet = _sheet()
+    score_claims(sheet, _Attack(), "probe", claims, truth, {"max_length": 50})
+    return _values(sheet)
+
+
+def _membership(truth, oracle):
+    stream = torch.Generator().manual_seed(1)
+    scores = torch.rand(NUM_USERS, NUM_ITEMS, generator=stream)
+    if oracle:
+        for user, history in enumerate(truth.domain.histories):
+            scores[user, torch.from_numpy(history)] += 1
+    return ItemMembership(torch.arange(NUM_USERS), scores, 0)
+
+
+def test_an_oracle_of_membership_scores_one():
+    truth = _truth()
+    rows = _scored(_membership(truth, oracle=True), truth)
+    assert rows["auc", 0].value == 1 and rows["precision_at_size", 0].value == 1
+
+
+def test_a_guess_of_membership_is_at_its_stated_chance():
+    truth = _truth()
+    rows = _scored(_membership(truth, oracle=False), truth)
+    for metric in ("auc", "precision_at_size"):
+        row = rows[metric, 0]
+        assert row.low <= row.chance <= row.high
+    assert rows["precision_at_size", 0].chance == pytest.approx(8 / NUM_ITEMS)
+
+
+def test_only_victims_are_scored():
+    truth = _truth(victims=np.arange(NUM_USERS) < 5)
+    assert _scored(_membership(truth, oracle=True), truth)["auc", 0].n == 5
+
+
+def test_the_truth_is_what_the_model_read_not_the_whole_history():
+    truth, sheet = _truth(), _sheet()
+    items = torch.tensor([h[-3:].tolist() for h in truth.domain.histories])
+    ranks = torch.full((NUM_USERS,), 3)
+    claims = ItemAtPosition(torch.arange(NUM_USERS), items, ranks, 0)
+    score_claims(sheet, _Attack(), "probe", claims, truth, {"max_length": 3})
+    assert _values(sheet)["exact_position", 0].value == 1
+
+
+def test_an_abstention_is_wrong_and_is_counted():
+    truth = _truth()
+    items = torch.tensor([h.tolist() for h in truth.domain.histories])
+    items[:, 4:] = -1
+    claims = ItemAtPosition(torch.arange(NUM_USERS), items, torch.ones(NUM_USERS).long(), 0)
+    rows = _scored(claims, truth)
+    assert rows["exact_position", 0].value == 0.5 and rows["answered", 0].value == 0.5
+    assert rows["exact_position", 0].chance == 1 / NUM_ITEMS
+
+
+@pytest.mark.parametrize(("scores", "top1", "median"), [("identity", 1.0, 1), ("shift", 0.0, 2)])
+def test_identity_by_hand(scores, top1, median):
+    eye = torch.eye(NUM_ITEMS)
+    values = eye if scores == "identity" else eye + 2 * eye.roll(1, 1)
+    claims = ItemIdentity(torch.zeros(NUM_ITEMS, dtype=torch.long), values)
+    rows = _scored(claims, _truth())
+    assert rows["top1", 0].value == top1 and rows["top5", 0].value == 1
+    assert rows["median_rank", 0].value == median
+    # Naming every neighbour discloses the whole catalogue although no item is identified.
+    assert rows["catalogue_disclosed", 0].value == 1
+
+
+class _Fixed:
+    """Scores a chosen item of each user highest."""
+
+    answer_limit = NUM_USERS
+
+    def __init__(self, favourite, answers=None):
+        self.favourite, self.answers = favourite, answers
+
+    def scores(self, users, histories):
+        out = np.zeros((len(users), NUM_ITEMS))
+        out[np.arange(len(users)), self.favourite[users]] = 1
+        return out
+
+    def answer(self, users, histories, candidates):
+        return {"stage 2": Answers(self.answers(users, candidates), [""] * len(users))}
+
+
+def test_a_perfect_recommender_scores_one_and_exposes_no_target():
+    truth = _truth(targets=(7,))
+    sheet = _sheet()
+    score_recommendations(sheet, _Fixed(truth.test), truth, (1, 10), 20, Seeds(0))
+    rows = _values(sheet)
+    assert rows["hr", 10].value == rows["ndcg", 1].value == rows["hit1", 1].value == 1
+    # 50 items, 8 + 1 had before: HR@10 of a random order is 10/41.
+    assert rows["hr", 10].chance == pytest.approx(10 / 41)
+    assert rows["er", 1].value == pytest.approx(np.mean(truth.test == 7), abs=0.03)
+
+
+def test_promoting_the_target_everywhere_gives_exposure_one():
+    truth = _truth(targets=(7,))
+    sheet = _sheet()
+    everywhere = _Fixed(np.full(NUM_USERS, 7))
+    score_recommendations(sheet, everywhere, truth, (1,), 20, Seeds(0))
+    row = _values(sheet)["er", 1]
+    assert row.value == 1 and row.attack == "promotion"
+    assert row.n == sum(7 not in c for c in truth.contexts(np.arange(NUM_USERS)))
+
+
+def test_nobody_to_evaluate_gives_nan_and_n_zero():
+    truth = _truth(evaluated=np.zeros(0, dtype=np.int64))
+    sheet = _sheet()
+    score_recommendations(sheet, _Fixed(truth.test), truth, (10,), 20, Seeds(0))
+    assert all(np.isnan(row.value) and row.n == 0 for row in sheet.rows)
+
+
+def test_both_definitions_of_hit1():
+    truth = _truth()
+
+    def half_silent(users, candidates):
+        place = (candidates == truth.test[users][:, None]).argmax(1)
+        return np.where(users % 2 == 0, place, -1)
+
+    sheet = _sheet()
+    score_answers(sheet, _Fixed(truth.test, half_silent), truth, 20, NUM_USERS, Seeds(0))
+    rows = _values(sheet)
+    assert rows["hit1_all", 1].value == 0.5 and rows["hit1_valid", 1].value == 1
+    assert rows["valid_ratio", 0].value == 0.5 and rows["stage1_hit1", 1].value == 1
+
+
+def test_candidates_hold_the_test_item_once_and_nothing_the_user_had():
+    truth, users = _truth(), np.arange(NUM_USERS)
+    lists, place = candidate_lists(truth, users, 20, Seeds(4))
+    for user, row in enumerate(lists):
+        assert row[place[user]] == truth.test[user] and len(set(row)) == 20
+        assert not set(row) & set(truth.contexts(users)[user])
+    # Each place is equally likely: chi-square of 60 draws over 20 places, 19 degrees of freedom.
+    counts = np.bincount(place, minlength=20)
+    assert ((counts - 3) ** 2 / 3).sum() < 43.8
+
+
+def test_candidates_do_not_depend_on_who_else_is_asked():
+    truth = _truth()
+    everyone, _ = candidate_lists(truth, np.arange(NUM_USERS), 20, Seeds(4))
+    some, _ = candidate_lists(truth, np.array([3, 9]), 20, Seeds(4))
+    assert (everyone[[3, 9]] == some).all()
