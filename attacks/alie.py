@@ -33,7 +33,7 @@ from attacks.crafted_rows import moments, replace_dense, replace_rows
 from harness.core.attack import AttackContext, PoisoningAttack
 from harness.core.messages import Message, ModelUpdate
 from harness.core.observe import ThreatModel, View
-from harness.core.params import Params, Paper
+from harness.core.params import Paper, Params
 from harness.core.registry import ATTACKS
 from harness.core.seeds import Seeds
 
@@ -110,7 +110,9 @@ class Alie(PoisoningAttack):
         if not bool(malicious.any()) or not bool(sample.any()):
             return cast("M", message)
         shift = self._shift(len(message), int(malicious.sum()))
-        seen = moments(message.select(sample))
+        # The view, not the argument, is what grants the benign clients' updates.
+        readable = message if self.config.knowledge == "own" else view.messages()[-1][1]
+        seen = moments(cast("ModelUpdate", readable).select(sample))
         dense = {name: mean + shift * std for name, (mean, std) in seen.dense.items()}
         crafted = replace_dense(message, malicious, dense)
         rows = seen.mean + shift * seen.std

@@ -35,9 +35,8 @@ class Moments(NamedTuple):
 def moments(update: ModelUpdate) -> Moments:
     """Return coordinate-wise moments over a non-empty update's clients, summed in float64."""
     dense = {name: _mean_and_std(delta, 0) for name, delta in update.dense.items()}
-    ids, means, stds = [update.row_ids.new_zeros(0)], [update.rows.new_zeros(0)], []
-    means[0] = update.rows.new_zeros(0, update.rows.shape[-1])
-    stds.append(means[0])
+    nothing = update.rows.new_zeros(0, update.rows.shape[-1])
+    ids, means, stds = [update.row_ids.new_zeros(0)], [nothing], [nothing]
     for group in rows_by_item(update):
         mean, std = _mean_and_std(group.members, 1)
         ids.append(group.item_ids)

@@ -31,7 +31,7 @@ from attacks.crafted_rows import moments, replace_dense, replace_rows
 from harness.core.attack import AttackContext, PoisoningAttack
 from harness.core.messages import EmbeddingUpload, Message, ModelUpdate
 from harness.core.observe import ThreatModel, View
-from harness.core.params import Params, Paper
+from harness.core.params import Paper, Params
 from harness.core.registry import ATTACKS
 from harness.core.seeds import Seeds
 
@@ -96,7 +96,9 @@ class SignFlip(PoisoningAttack):
             factor = torch.ones(len(message), dtype=message.rows.dtype)
             factor[malicious] = -self.config.scale
             return cast("M", message.scaled(factor))
-        benign = moments(message.select(~malicious))
+        # The view, not the argument, is what grants the benign clients' updates.
+        seen = cast("ModelUpdate", view.messages()[-1][1])
+        benign = moments(seen.select(~malicious))
         dense = {name: -self.config.scale * mean for name, (mean, _) in benign.dense.items()}
         crafted = replace_dense(message, malicious, dense)
         rows = -self.config.scale * benign.mean

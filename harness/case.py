@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from harness.assets import resolve
-from harness.cells import Cell
+from harness.cells import Cell, canonical
 from harness.core.attack import InferenceAttack, PoisoningAttack
 from harness.core.errors import DataError, ScenarioError
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
@@ -21,6 +20,7 @@ from harness.data import DatasetConfig, Interactions, leave_one_out, load, load_
 from harness.fed.loop import Threat, Training, popularity
 from harness.fed.population import Roles, assign_roles, corrupt
 from harness.fed.recorder import Recorder, recorded_rounds
+from harness.plugins import PluginSpec, build
 from harness.truth import Truth
 
 DATA_SEED = 0
@@ -95,23 +95,22 @@ def _split(data: Interactions) -> tuple[Domain, np.ndarray]:
 
 def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case:
     """Make ``cell`` ready: the same cell gives the same case in every process."""
-    data = prepared_data(DatasetConfig.model_validate(cell.dataset).model_dump_json())
+    data = prepared_data(canonical(cell.dataset))
     seeds = Seeds(cell.seed)
-    system = SYSTEMS.get(cell.system.use)(**_system_params(cell))
-    _check_against_data(cell, data)
+    system = build(SYSTEMS, _system_spec(cell))
     roles, uploads = _roles(cell, system, data, seeds)
     noisy = corrupt(
         data.domains[0], roles.noisy, cell.noisy.kind, cell.noisy.rate, seeds.child("noise")
     )
     domains = (noisy, *data.domains[1:])
     targets = _targets(cell, noisy, seeds)
-    attack = ATTACKS.get(cell.poisoning.use)(**cell.poisoning.params) if cell.poisoning else None
+    attack = build(ATTACKS, cell.poisoning) if cell.poisoning else None
     assert attack is None or isinstance(attack, PoisoningAttack)
     adversary = uploads if system.client_unit == "domain" else roles
     training = Training(
         system=system,
         domains=domains,
-        defenses=tuple(DEFENSES.get(p.use)(**p.params) for p in cell.defense.parts),
+        defenses=tuple(build(DEFENSES, part) for part in cell.defense.parts),
         threat=Threat(attack, adversary, targets),
         recorder=Recorder(
             recorded_rounds(cell.record.rounds, system.num_rounds()), cell.record.clients
@@ -122,7 +121,7 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
     )
     inference: dict[str, InferenceAttack] = {}
     for spec in cell.inference:
-        instance = ATTACKS.get(spec.use)(**spec.params)
+        instance = build(ATTACKS, spec)
         assert isinstance(instance, InferenceAttack)
         inference[spec.label] = instance
     excluded = assign_roles(noisy.num_users, *cell.eval_excluded, seeds)
@@ -145,12 +144,13 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
     return Case(training, resources, inference, truth, data.data_hash)
 
 
-def _system_params(cell: Cell) -> dict[str, Any]:
-    """Return the system's parameters; the plan decides where a language stage runs."""
-    params = dict(cell.system.params)
-    if "language_stage" in SYSTEMS.get(cell.system.use).Config.model_fields and not cell.language:
-        params["language_stage"] = False
-    return params
+def _system_spec(cell: Cell) -> PluginSpec:
+    """Return the system with its language stage switched off where the plan leaves it out."""
+    if "language_stage" not in cell.system.params or cell.language:
+        return cell.system
+    return cell.system.model_copy(
+        update={"params": {**cell.system.params, "language_stage": False}}
+    )
 
 
 def _all(cell: Cell, roles: Roles) -> np.ndarray:
@@ -201,8 +201,9 @@ def _targets(cell: Cell, domain: Domain, seeds: Seeds) -> tuple[int, ...]:
     return tuple(int(item) for item in order[: targets.count])
 
 
-def _check_against_data(cell: Cell, data: Prepared) -> None:
-    """Raise for settings that the data set cannot carry."""
+def check_against_data(cell: Cell) -> None:
+    """Raise for settings that the cell's data set cannot carry, before anything is trained."""
+    data = prepared_data(canonical(cell.dataset))
     num_items = data.domains[0].num_items
     largest = max(cell.evaluation.k)
     if largest > num_items:

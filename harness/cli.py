@@ -25,6 +25,7 @@ from harness.terminal import Terminal, close_output, complain
 
 INTERRUPTED = 130
 INTERNAL_ERROR = 4
+RESULTS = "results.parquet"
 
 app = typer.Typer(
     name="harness",
@@ -80,7 +81,7 @@ def run(
         progress.finish()
     if status == INTERRUPTED:
         complain(f"interrupted; go on with: python -m harness {shlex.join(sys.argv[1:])}")
-    else:
+    elif (folder / RESULTS).is_file():
         Terminal().say(f"report: {_report(folder)}")
     raise typer.Exit(status)
 
@@ -175,8 +176,8 @@ def show_list(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]) -> None:
     """Write a run's report again."""
-    if not (folder / "results.parquet").is_file():
-        raise DataError(f"{folder}: no results there (results.parquet is missing)")
+    if not (folder / RESULTS).is_file():
+        raise DataError(f"{folder}: no results there ({RESULTS} is missing)")
     Terminal().say(f"report: {_report(folder)}")
 
 

@@ -56,7 +56,11 @@ def explain(
         prefix: path of the model in the scenario.
         also: keys allowed at the top of the model besides its fields.
     """
-    return [_finding(dict(entry), model, tuple(prefix), tuple(also)) for entry in error.errors()]
+    entries = error.errors()
+    # A list whose only elements are wrong is also "too short"; that says nothing new.
+    above = {entry["loc"][:-1] for entry in entries}
+    told = [e for e in entries if e["type"] != "too_short" or e["loc"] not in above]
+    return [_finding(dict(entry), model, tuple(prefix), tuple(also)) for entry in told]
 
 
 def _finding(
@@ -79,6 +83,8 @@ def _phrase(kind: str, entry: dict[str, Any]) -> str:
     given = entry.get("input")
     if kind == "value_error":
         return str(entry["ctx"]["error"])
+    if kind == "too_short":
+        return f"needs at least {entry['ctx']['min_length']}"
     if kind == "string_pattern_mismatch" and entry["loc"][-1] == "[key]":
         return f"the label {given!r} may hold letters, digits, spaces and _ + % ( ) - only"
     message = str(entry["msg"])

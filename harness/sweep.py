@@ -15,13 +15,85 @@ from typing import Any
 import pandas as pd
 
 from harness.assets import cache_dir
+from harness.case import check_against_data
 from harness.cells import Cell, NotRun
 from harness.core.errors import RunError
-from harness.plan import Plan
+from harness.core.registry import ATTACKS, SYSTEMS
+from harness.plan import Plan, expand
 from harness.progress import Progress
-from harness.results import read_results, read_samples, write_results
+from harness.provenance import manifest, timestamp
+from harness.results import read_results, read_samples, write_atomic, write_results
 from harness.rows import Row, SampleBlock
+from harness.scenario import Scenario, scenario_hash
 from harness.worker import CellReport, prepare_cell, run_one, start_worker
+
+
+def run_scenario(
+    scenario: Scenario,
+    folder: Path,
+    jobs: int,
+    keep_going: bool,
+    limit: int | None,
+    progress: Progress,
+) -> int:
+    """Run a scenario into ``folder``, which the caller holds; return the exit status.
+
+    A run that is finished does nothing; one that was interrupted goes on where it stopped.
+
+    Raises:
+        ScenarioError: the scenario does not fit its data; nothing is written.
+        KeyboardInterrupt: the run was interrupted; finished cells are kept.
+    """
+    plan, started, clock = expand(scenario), timestamp(), time.monotonic()
+    for cell in {cell.dataset_label: cell for cell in plan.cells}.values():
+        check_against_data(cell)
+    sweep = Sweep(
+        folder=folder,
+        plan=plan,
+        base={"run": folder.name, "scenario_hash": scenario_hash(scenario)},
+        progress=progress,
+        jobs=jobs,
+        threads=scenario.compute.threads,
+        fail_fast=not keep_going,
+    )
+    if sweep.finished():
+        progress.line(f"{folder}: every cell is done already")
+        return 0
+    status = "interrupted"
+    try:
+        sweep.run(limit)
+        status = "failed" if sweep.failed else "done" if sweep.finished() else "partial"
+    except RunError as error:
+        status = "failed"
+        progress.line(str(error))
+    finally:
+        record = manifest(scenario, plan, status, jobs=jobs, started=started)
+        record |= {"seconds": time.monotonic() - clock, **describe(plan, sweep.timings)}
+        write_atomic(folder / "manifest.json", json.dumps(record, indent=1).encode())
+    return 4 if sweep.failed else 0
+
+
+def describe(plan: Plan, timings: dict[str, float]) -> dict[str, Any]:
+    """Return what the report says of systems, adversaries and time."""
+    systems = {cell.system.label: SYSTEMS.get(cell.system.use) for cell in plan.cells}
+    attacks = {
+        spec.label: ATTACKS.get(spec.use).threat_model.words
+        for cell in plan.cells
+        for spec in (*cell.inference, *([cell.poisoning] if cell.poisoning else []))
+    }
+    return {
+        "systems": [
+            {
+                "label": label,
+                "description": system.summary(),
+                "paper": system.paper.reference,
+                "deviations": [f"{d.what}: {d.why}" for d in system.deviations],
+            }
+            for label, system in systems.items()
+        ],
+        "threat_models": attacks,
+        "timings": [{"stage": stage, "seconds": value} for stage, value in timings.items()],
+    }
 
 
 @dataclass
@@ -57,13 +129,17 @@ class Sweep:
             RunError: a cell failed and ``fail_fast`` is set; finished cells are kept.
         """
         todo = [cell for cell in self.plan.cells if not self._done(cell)]
-        self.progress.start(len(todo[:limit]))
+        chosen = todo[:limit]
+        self.progress.start(len(chosen))
         try:
-            self._prepare(todo[:limit])
-            self._run_cells(todo[:limit])
+            self._prepare(chosen)
+            self._run_cells(chosen)
         finally:
-            self.progress.finish()
             self.write_tables()
+
+    def finished(self) -> bool:
+        """Whether every cell of the plan is done."""
+        return all(self._done(cell) for cell in self.plan.cells)
 
     def _done(self, cell: Cell) -> bool:
         return (self.folder / "cells" / cell.id / "done.json").exists()
@@ -76,56 +152,49 @@ class Sweep:
         started = time.monotonic()
         with self._pool(1, self.jobs * self.threads) as pool:
             for cell in first:
-                for _ in self._finished(pool, {pool.submit(prepare_cell, cell): cell}):
-                    pass
+                for report in self._finished(pool, {pool.submit(prepare_cell, cell): cell}):
+                    if report.error:
+                        self.progress.line(f"preparation: {report.error}")
         self.timings["preparation"] = time.monotonic() - started
 
     def _run_cells(self, cells: Sequence[Cell]) -> None:
-        remaining = [cell for cell in cells if cell.id not in self.failed]
         with self._pool(self.jobs, self.threads) as pool:
             futures = {
                 pool.submit(run_one, cell, self.base, self.folder / "cells" / cell.id): cell
-                for cell in remaining
+                for cell in cells
             }
             for report in self._finished(pool, futures):
-                for stage, seconds in report.timings.items():
-                    self.timings[stage] = self.timings.get(stage, 0.0) + seconds
+                self._book(report)
+
+    def _book(self, report: CellReport) -> None:
+        """Count a finished cell, or keep why it failed."""
+        status = "failed" if report.error else "ok"
+        self.progress.cell_done(report.cell, sum(report.timings.values()), status)
+        for stage, seconds in report.timings.items():
+            self.timings[stage] = self.timings.get(stage, 0.0) + seconds
+        if report.error:
+            self.failed[report.cell] = report.error
+            if self.fail_fast:
+                raise RunError(f"{report.cell}: {report.error}")
 
     def _pool(self, jobs: int, threads: int) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(
-            jobs, context, start_worker, (threads, str(cache_dir()), self.progress.queue(context))
-        )
+        told = (threads, str(cache_dir()), self.progress.queue(context))
+        return ProcessPoolExecutor(jobs, context, start_worker, told)
 
     def _finished(
         self, pool: ProcessPoolExecutor, futures: dict[Future[CellReport], Cell]
     ) -> Iterator[CellReport]:
-        """Yield reports as cells end; keep the reason of those that failed."""
+        """Yield reports as cells end; on the way out of an interruption, stop the workers."""
         waiting = set(futures)
         try:
             while waiting:
                 ended, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 self.progress.drain()
-                for future in ended:
-                    report = self._report(future, futures[future])
-                    if report.error:
-                        self.failed[report.cell] = report.error
-                        if self.fail_fast:
-                            raise RunError(f"{report.cell}: {report.error}")
-                    yield report
+                yield from (_report(future, futures[future]) for future in ended)
         except BaseException:
             _stop(pool)
             raise
-
-    def _report(self, future: Future[CellReport], cell: Cell) -> CellReport:
-        try:
-            report = future.result()
-        except BrokenProcessPool:
-            report = CellReport(cell.id, {}, "its worker process died (out of memory, or killed)")
-        self.progress.cell_done(
-            cell.id, sum(report.timings.values()), "failed" if report.error else "ok"
-        )
-        return report
 
     def write_tables(self) -> None:
         """Join the finished cells' tables into the run's, with rows for all that was not run."""
@@ -172,6 +241,13 @@ def distinct_preparations(cells: Sequence[Cell]) -> dict[str, Cell]:
         key = json.dumps([cell.system.label, cell.dataset, noise, seed], sort_keys=True)
         first.setdefault(key, cell)
     return first
+
+
+def _report(future: Future[CellReport], cell: Cell) -> CellReport:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return CellReport(cell.id, {}, "its worker process died (out of memory, or killed)")
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:

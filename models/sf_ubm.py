@@ -19,10 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness.language.encoder import SentenceEncoder
 from jaxtyping import Float, Int
 from pydantic import Field
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from harness.core.messages import Aggregate, CentroidReturn, EmbeddingUpload, Message
@@ -31,6 +29,7 @@ from harness.core.params import Paper, Params
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
 from harness.core.system import Answers, Deviation, Domain, Resources, System, Work
+from harness.language.encoder import SentenceEncoder
 from models.backbone import SequenceModel
 from models.central import CentralConfig
 from models.fkd import FkdConfig, FkdData, Mapping, fit_fkd
@@ -195,6 +194,9 @@ class SfUbm(System):
     def _cluster(
         self, vectors: Float[Tensor, "upload dim"], seeds: Seeds
     ) -> tuple[Float[Tensor, "cluster dim"], Int[Tensor, " upload"]]:
+        # Imported where it is used: loading it takes longer than checking a scenario.
+        from sklearn.cluster import KMeans
+
         config: SfUbmConfig = self.config
         means = KMeans(
             n_clusters=min(config.num_clusters, len(vectors)),

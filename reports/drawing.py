@@ -98,6 +98,8 @@ def finish(
     with warnings.catch_warnings():
         # A label in a script the font lacks is drawn as boxes; the tables hold it as text.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
+        # Labels too wide for the figure overlap; that is no reason to have no report.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
         for kind, metadata in (
             ("svg", {"Date": None, "Creator": None}),
             ("png", {"Software": None}),
@@ -105,6 +107,8 @@ def finish(
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
             images[kind] = buffer.getvalue()
+            # The first drawing has placed everything; the second keeps the places.
+            figure.set_layout_engine("none")
     return Drawing(name, caption, alt, images["svg"], images["png"], tuple(data))
 
 

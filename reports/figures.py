@@ -12,7 +12,7 @@ from harness.results import Interval
 from reports.drawing import COLOURS, FAINT, INK, MARKERS, Drawing, finish, new_figure, whiskers
 from reports.evidence import Arm, Condition, Estimate, Evidence
 from reports.verdicts import FAILS, HOLDS, INCONCLUSIVE, MARGIN, UNTESTED, ArmVerdict, Finding
-from reports.wording import join_words, label, number, percent, strength_text
+from reports.wording import join_words, label, number, percent, strength_text, tick
 
 _SYMBOL = {HOLDS: "✓", FAILS: "✗", INCONCLUSIVE: "?", UNTESTED: "·"}
 
@@ -168,7 +168,7 @@ def _trade_panel(panel: Axes, system: str, points: list[TradePoint]) -> None:
     top = max([1.0, *(p.kept.value for p in points)])
     bottom = min([0.0, *(p.kept.value for p in points)])
     panel.set_ylim(bottom - 0.06, max(1.12, top + 0.12))
-    panel.set_title(system)
+    panel.set_title(tick(system))
     panel.annotate("better", (0.115, 0.06), (0.3, 0.06), xycoords="axes fraction", color=FAINT,
                    va="center", arrowprops={"arrowstyle": "->", "color": FAINT})  # fmt: skip
     panel.set_xlabel("strongest privacy attack\n(0 = guessing, 1 = certain)")
@@ -178,10 +178,10 @@ def _trade_panel(panel: Axes, system: str, points: list[TradePoint]) -> None:
 def _family_label(ordered: list[TradePoint]) -> str:
     first = ordered[0].arm
     if len(ordered) == 1:
-        return first.text
+        return tick(first.text)
     strengths = [number(p.arm.strength) for p in (ordered[0], ordered[-1])]
     name = strength_text(first.strength_name, first.strength).split(" =")[0]
-    return f"{label(first.family).replace('_', ' ')}, {name} {strengths[0]} to {strengths[1]}"
+    return f"{tick(first.family).replace('_', ' ')}, {name} {strengths[0]} to {strengths[1]}"
 
 
 def _mark_ends(panel: Axes, ordered: list[TradePoint], colour: str) -> None:
@@ -231,10 +231,10 @@ def _heat_panel(panel: Axes, system: str, own: list[ArmVerdict]) -> None:
                 va="center", fontsize=9, color="white" if value > 0.7 else INK,
             )  # fmt: skip
     panel.set_xticks(range(len(attacks)), [_wrapped(a) for a in attacks], fontsize=9)
-    panel.set_yticks(range(len(own)), [label(v.arm.text) for v in own], fontsize=9)
+    panel.set_yticks(range(len(own)), [tick(v.arm.text) for v in own], fontsize=9)
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
-    panel.set_title(system, loc="left")
+    panel.set_title(tick(system), loc="left")
 
 
 def _cell_value(finding: Finding | None) -> float:

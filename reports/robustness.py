@@ -12,7 +12,7 @@ from reports.drawing import COLOURS, INK, MARKERS, Drawing, finish, new_figure
 from reports.evidence import Arm, Condition, Estimate, Evidence
 from reports.figures import system_title, utility_of
 from reports.verdicts import NOISY_CLIENTS, utility_measure
-from reports.wording import label, number
+from reports.wording import label, number, percent, tick
 
 MAX_LINES = 8
 # From this many fractions on (zero among them) a curve says more than dots.
@@ -43,20 +43,21 @@ def _all_curves(evidence: Evidence) -> dict[tuple[str, str], dict[Arm, _Points]]
 
 
 def _fractions(places: Sequence[tuple[Condition, Estimate]]) -> dict[str, _Points]:
-    """Attack -> utility by fraction; other bad clients stay as they are along a curve."""
+    """Attack -> utility by fraction; along a curve only the named kind of bad client varies."""
     curves: dict[str, dict[float, Interval]] = {}
-    for condition, estimate in places:
-        if condition.poisoned:
-            curves.setdefault(condition.poisoning, {})[condition.malicious] = estimate.interval
-        elif condition.noisy:
-            curves.setdefault(NOISY_CLIENTS, {})[condition.noisy] = estimate.interval
-    for attack, points in curves.items():
-        noisy = {c.noisy for c, _ in places if c.poisoned and c.poisoning == attack}
-        honest = [(c, e) for c, e in places if not c.malicious and c.poisoning == "none"]
-        still = [e for c, e in honest if c.noisy in noisy and attack != NOISY_CLIENTS]
-        zero = still or [e for c, e in honest if not c.noisy] or [None]
-        if zero[0] is not None:
-            points[0.0] = zero[0].interval
+    poisoned = [(c, e) for c, e in places if c.poisoned]
+    honest = [(c, e) for c, e in places if not c.malicious and c.poisoning == "none"]
+    for condition, estimate in poisoned:
+        own = {c.noisy for c, _ in poisoned if c.poisoning == condition.poisoning}
+        name = label(condition.poisoning)
+        name += f", {percent(condition.noisy)} noisy" if len(own) > 1 else ""
+        curve = curves.setdefault(name, {})
+        curve[condition.malicious] = estimate.interval
+        start = [e for c, e in honest if c.noisy == condition.noisy] or [e for _, e in honest]
+        if start:
+            curve[0.0] = start[0].interval
+    if any(c.noisy for c, _ in honest):
+        curves[NOISY_CLIENTS] = {c.noisy: e.interval for c, e in honest}
     return {attack: sorted(points.items()) for attack, points in curves.items()}
 
 
@@ -74,7 +75,7 @@ def _curves(evidence: Evidence, curves: dict[tuple[str, str], dict[Arm, _Points]
             data += [(system, attack, arm.text, x, *y[:3]) for x, y in points]
             if index < MAX_LINES:
                 _line(panel, arm, points, index)
-        panel.set_title(f"{system}: {label(attack)}")
+        panel.set_title(tick(f"{system}: {attack}"))
         share = "noisy" if attack == NOISY_CLIENTS else "malicious"
         panel.set_xlabel(f"fraction of {share} clients")
         panel.set_ylabel(_utility_name(evidence, next(iter(lines))))
@@ -91,7 +92,7 @@ def _line(panel: Axes, arm: Arm, points: _Points, index: int) -> None:
     colour = INK if arm.undefended else COLOURS[index % len(COLOURS)]
     x = [p[0] for p in points]
     panel.plot(x, [p[1].value for p in points], MARKERS[index % len(MARKERS)] + "-",
-               color=colour, lw=1.5, ms=6, label=arm.text)  # fmt: skip
+               color=colour, lw=1.5, ms=6, label=tick(arm.text))  # fmt: skip
     panel.fill_between(x, [p[1].low for p in points], [p[1].high for p in points],
                        color=colour, alpha=0.12, lw=0)  # fmt: skip
 
@@ -118,31 +119,28 @@ def _dots(evidence: Evidence) -> Drawing:
 def _dot_panel(
     evidence: Evidence, panel: Axes, system: str, arms: list[Arm]
 ) -> list[tuple[object, ...]]:
-    drawn: list[tuple[object, ...]] = []
-    texts: list[str] = []
-    for place, arm in enumerate(arms):
-        measure = utility_measure(evidence, arm)
-        for condition, estimate in utility_of(evidence, arm, measure) if measure else ():
-            if condition.text not in texts:
-                texts.append(condition.text)
-            series = texts.index(condition.text)
-            y = place + 0.16 * (series - 1)
-            mean, low, high, _ = estimate.interval
-            colour = COLOURS[series % len(COLOURS)]
-            if not math.isnan(low):
-                panel.plot([low, high], [y, y], color=colour, lw=1.4, alpha=0.7)
-            panel.plot([mean], [y], MARKERS[series % len(MARKERS)], color=colour, ms=7, mec="white")
-            drawn.append((system, arm.text, condition.text, mean, low, high))
+    measures = {arm: utility_measure(evidence, arm) for arm in arms}
+    found = [(a, c, e) for a, m in measures.items() if m for c, e in utility_of(evidence, a, m)]
+    texts = list(dict.fromkeys(c.text for _, c, _ in found))
+    step = min(0.18, 0.75 / len(texts)) if texts else 0.0
+    for arm, condition, estimate in found:
+        series = texts.index(condition.text)
+        y = arms.index(arm) + step * (series - (len(texts) - 1) / 2)
+        mean, low, high, _ = estimate.interval
+        colour, marker = COLOURS[series % len(COLOURS)], MARKERS[series % len(MARKERS)]
+        if not math.isnan(low):
+            panel.plot([low, high], [y, y], color=colour, lw=1.4, alpha=0.7)
+        panel.plot([mean], [y], marker, color=colour, ms=7, mec="white")
     for series, text in enumerate(texts):
-        panel.plot([], [], MARKERS[series % len(MARKERS)], label=text,
+        panel.plot([], [], MARKERS[series % len(MARKERS)], label=tick(text),
                    color=COLOURS[series % len(COLOURS)])  # fmt: skip
-    panel.set_yticks(range(len(arms)), [label(a.text) for a in arms], fontsize=9)
-    panel.set_ylim(len(arms) - 0.5, -0.6)
+    panel.set_yticks(range(len(arms)), [tick(a.text) for a in arms], fontsize=9)
+    panel.set_ylim(len(arms) - 0.5, -0.5)
     panel.set_xlim(left=0)
-    panel.set_title(system, loc="left")
+    panel.set_title(tick(system), loc="left")
     panel.set_xlabel(_utility_name(evidence, arms[0]))
     panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return drawn
+    return [(system, a.text, c.text, *e.interval[:3]) for a, c, e in found]
 
 
 def _utility_name(evidence: Evidence, arm: Arm) -> str:
@@ -160,6 +158,6 @@ def _finding(curves: dict[tuple[str, str], dict[Arm, _Points]]) -> str:
             (start, first), (end, last) = points[0], points[-1]
             sentences.append(
                 f"{system}, no defence, {label(attack)}: utility {number(first.value)} at "
-                f"{number(start)} and {number(last.value)} at {number(end)} of the clients."
+                f"{percent(start)} and {number(last.value)} at {percent(end)} of the clients."
             )
     return " ".join(sentences) or "Utility of each defence with honest and with bad clients."

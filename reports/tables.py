@@ -82,7 +82,7 @@ def attack_tables(evidence: Evidence, verdicts: Sequence[ArmVerdict], attack: st
     tables = []
     for dataset, system in dict.fromkeys((e.arm.dataset, e.arm.system) for e in found):
         own = [e for e in found if (e.arm.dataset, e.arm.system) == (dataset, system)]
-        caption = label(system) + (f" on {label(dataset)}" if dataset else "")
+        caption = label(system) + (f" on {label(dataset)}." if dataset else ".")
         tables.append(
             _matrix(
                 evidence, own, caption, extra_head=(Head("advantage", "worst"), Head("verdict")),
@@ -103,7 +103,7 @@ def not_run(rows: Sequence[Row]) -> Table | None:
     body = []
     for (status, system, what, reason), group in groups.items():
         defenses = list(dict.fromkeys(arm_of(row).text for row in group))
-        shown = join_words(defenses) if len(defenses) <= 3 else f"{len(defenses)} defences"
+        shown = join_words(defenses) if len(defenses) <= 3 else f"{len(defenses)} settings"
         tone = {"failed": "bad", "not measurable": "warn"}.get(status, "")
         body.append((
             Cell(label(system), header=True), Cell(label(what)), Cell(shown),
@@ -111,7 +111,8 @@ def not_run(rows: Sequence[Row]) -> Table | None:
             Cell(str(len(group))),
         ))  # fmt: skip
     head = ("system", "attack or metric", "under", "status", "why", "rows")
-    return Table("What has no number.", tuple(map(Head, head)), tuple(body)) if body else None
+    caption = f"Rows without a number, by cause ({len(body)})."
+    return Table(caption, tuple(map(Head, head)), tuple(body), len(body) > 12) if body else None
 
 
 def budget_table(rows: Sequence[Row]) -> Table | None:
@@ -192,7 +193,7 @@ def _matrix(
         line += [_value_cell(e) if e else Cell(MISSING) for e in own]
         body.append((*line, *(extra(arm) if extra else ())))
     head = (*lead, *(_measure_head(m) for m in measures), *extra_head)
-    methods = join_words(sorted({e.method for e in estimates}))
+    methods = " or ".join(sorted({e.method for e in estimates}))
     return Table(f"{caption} Intervals: 95 %, {methods}.", head, tuple(body), folded)
 
 

@@ -9,6 +9,7 @@ import unicodedata
 from harness.results import Interval
 
 MAX_LABEL = 60
+MAX_TICK = 36
 MISSING = "–"
 
 # name -> (short name, what it says); "@K" is filled in by metric_name.
@@ -58,6 +59,11 @@ def clean(text: object, limit: int = 100_000) -> str:
 def label(text: object) -> str:
     """A label short enough for a table or an axis."""
     return clean(text, MAX_LABEL)
+
+
+def tick(text: object) -> str:
+    """A label short enough to stand beside an axis or in a legend."""
+    return clean(text, MAX_TICK)
 
 
 def metric_name(metric: str, k: int = 0, protocol: str = "") -> str:

@@ -3,7 +3,7 @@
 Rules. A row is bad if an id is missing or is a number other than a natural one, if its time, order
 or rating is not finite, or if a complete item file lacks its item. Bad rows are an error that names
 the first lines, or are dropped and counted with ``on_bad: drop``. Events of a user are sorted by
-time, or by the ``order`` column, or else stay in file order; equal keys keep the file's order.
+time, then by the ``order`` column, where there are such; what is equal keeps the file's order.
 Duplicates (same user, item and time) are kept and counted, or merged on request.
 """
 
@@ -102,8 +102,8 @@ def assemble(
     if not good.any():
         raise DataError(f"{events.source}: no good row is left of {len(good)}")
     key = events.timestamp if events.timestamp is not None else events.order
-    rows = _sorted_rows(user.codes, key, good)
-    disorder = int((np.diff(rows[np.argsort(user.codes[rows], kind="stable")]) < 0).sum())
+    rows = _sorted_rows(user.codes, (events.order, events.timestamp), good)
+    disorder = int(((np.diff(rows) < 0) & (np.diff(user.codes[rows]) == 0)).sum())
     doubled = _duplicates(user.codes[rows], item.codes[rows], key[rows] if key is not None else None)
     if policy.duplicates == "merge":
         rows = rows[~doubled]
@@ -123,9 +123,8 @@ def assemble(
 
 
 def _order_name(events: EventTable) -> str:
-    if events.timestamp is not None:
-        return "timestamp, then file order"
-    return "order column, then file order" if events.order is not None else "file order"
+    keys = [name for name in ("timestamp", "order") if getattr(events, name) is not None]
+    return ", then ".join([*keys, "file order"])
 
 
 def _cleaned(column: Coded) -> tuple[Coded, int]:
@@ -197,13 +196,14 @@ def _of_rows(wrong: Bool[np.ndarray, " value"], column: Coded) -> Bool[np.ndarra
 
 def _sorted_rows(
     user: Int[np.ndarray, " row"],
-    key: Float[np.ndarray, " row"] | None,
+    keys: tuple[Float[np.ndarray, " row"] | None, ...],
     good: Bool[np.ndarray, " row"],
 ) -> Int[np.ndarray, " kept"]:
-    """Return good rows by user, then key, then file order (every step is a stable sort)."""
+    """Return good rows by user, then the keys (last one first), then file order."""
     rows = np.flatnonzero(good)
-    if key is not None and (np.diff(key[rows]) < 0).any():
-        rows = rows[np.argsort(key[rows], kind="stable")]
+    for key in keys:
+        if key is not None and (np.diff(key[rows]) < 0).any():
+            rows = rows[np.argsort(key[rows], kind="stable")]
     return rows[np.argsort(user[rows], kind="stable")]
 
 

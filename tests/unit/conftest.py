@@ -10,6 +10,7 @@ import pytest
 from pydantic import Field
 
 import harness.cli
+import harness.listing
 import harness.resolve
 import harness.scenario
 from harness.core.attack import InferenceAttack, PoisoningAttack
@@ -137,7 +138,8 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
             registry.register(name)(plugin)
     for module in (harness.scenario, harness.cli):
         monkeypatch.setattr(module, "load_plugins", lambda: None)
-    monkeypatch.setattr(harness.resolve, "dataset_model", lambda: DatasetConfig)
+    for module in (harness.resolve, harness.listing):
+        monkeypatch.setattr(module, "dataset_model", lambda: DatasetConfig)
 
 
 BASE: dict[str, Any] = {
@@ -153,8 +155,8 @@ BASE: dict[str, Any] = {
 def write(plugins: None, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a scenario: the smallest one, with sections replaced."""
 
-    def scenario(name: str = "s.yaml", **sections: str) -> Path:
-        path = tmp_path / name
+    def scenario(file: str = "s.yaml", **sections: str) -> Path:
+        path = tmp_path / file
         lines = [f"{key}: {value}" for key, value in {**BASE, **sections}.items()]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path

@@ -51,7 +51,7 @@ def test_defaults_are_filled_in(write: Write) -> None:
 def test_every_problem_is_reported_with_its_place(write: Write) -> None:
     path = write(
         seeds="[0, -1, true, 1.5, abc, 9223372036854775808]",
-        systems="{fed: {use: fed, dataset: movie, rouds: 3, lr: 0}, x: {use: fad, dataset: movies}}",
+        systems="{fed: {use: fed, dataset: movie, rouds: 3, lr: 0}, x: {use: fad, dataset: a}}",
         defense="{}",
     )
     found = problems(path)
@@ -70,7 +70,7 @@ def test_every_problem_is_reported_with_its_place(write: Write) -> None:
     assert "s.yaml:5:57: systems.fed.lr: must be greater than 0, not 0" in rest
     assert "systems.x.use: unknown system 'fad'; did you mean 'fed'? (allowed: fed, popular" in rest
     assert "s.yaml:6:1: defense: unknown key 'defense'; did you mean 'defenses'?" in rest
-    assert len(found) == 10
+    assert len(found) == 11
 
 
 def test_duplicate_key_names_both_places_and_does_not_hide_others(write: Write) -> None:
@@ -95,8 +95,10 @@ def test_what_yaml_versions_read_differently_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("0", 0), ("-3", -3), ("0x1F", 31), ("0o17", 15), ("1.", 1.0), (".5", 0.5), ("1e400", 1e400)]
-    + [("null", None), ("~", None), ("true", True), ("3.5.1", "3.5.1"), ("a b", "a b")],
+    [
+        *[("0", 0), ("-3", -3), ("0x1F", 31), ("0o17", 15), ("1.", 1.0), (".5", 0.5)],
+        *[("null", None), ("~", None), ("true", True), ("3.5.1", "3.5.1"), ("a b", "a b")],
+    ],
 )
 def test_core_schema(text: str, value: object) -> None:
     read = plain_scalar(text)
@@ -217,7 +219,7 @@ def test_newer_schema_says_upgrade_and_nothing_else(write: Write) -> None:
         ({"clients": "{malicious: {fraction: .nan}}"}, "must be a finite number"),
         ({"clients": "{noisy: {fraction: 0.6}, malicious: {fraction: 0.5}}"}, "no client honest"),
         ({"clients": "{malicious: {fraction: [0.2, 0.2]}}"}, "a value stands twice"),
-        ({"seeds": "[]"}, "seeds: "),
+        ({"seeds": "[]"}, "seeds: needs at least 1"),
         ({"seeds": "[1, 1]"}, "a value stands twice"),
         ({"evaluation": "{k: 10}"}, "evaluation.k: must be a list, not 10"),
         ({"record": "{rounds: [frist]}"}, "must be first, middle, last or a round from 0"),

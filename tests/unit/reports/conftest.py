@@ -12,7 +12,7 @@ import pytest
 from harness.results import Row, SampleBlock, write_results
 
 USERS = np.arange(240)
-# system -> arm: (family, strength name, strength, share of utility kept, leak left, shield, epsilon)
+# system -> arm: (family, strength name, strength, utility kept, leak left, shield, epsilon)
 ARMS = {
     "LUMOS": {
         "none": ("none", "", np.nan, 1.0, 1.0, 0.0, np.nan),

@@ -1,0 +1,250 @@
+"""Delimited text files as columns, with the line of every row, however large or broken they are."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+from jaxtyping import Float, Int
+
+from harness.core.errors import DataError
+from harness.data.events import Coded
+
+MAX_FILE_BYTES = 8 << 30
+"""Most bytes a file may unpack to: a guard against a zip bomb, not a limit on real data."""
+
+
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """Return the content of a plain or gzip file.
+
+    Raises:
+        DataError: missing, unreadable, damaged, or larger than ``limit`` bytes unpacked.
+    """
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if packed else path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: damaged gzip file ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    if len(data) > limit:
+        raise DataError(f"{path}: unpacks to more than {limit} bytes, refused")
+    return data
+
+
+def as_utf8(data: bytes, path: Path, encoding: str = "utf-8") -> tuple[bytes, int]:
+    """Return the bytes as UTF-8 without a mark, and the number of characters replaced.
+
+    Raises:
+        DataError: UTF-16.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: UTF-16; save it as UTF-8")
+    if data.startswith(b"\xef\xbb\xbf"):
+        data = data[3:]
+    if data.isascii():
+        return data, 0
+    if encoding != "utf-8":
+        return data.decode(encoding).encode(), 0
+    try:
+        data.decode()
+        return data, 0
+    except UnicodeDecodeError:
+        text = data.decode(errors="replace")
+        replaced = text.count("\ufffd") - data.count("\ufffd".encode())
+        return text.encode(), replaced
+
+
+@dataclass(frozen=True)
+class Table:
+    """A delimited file as text columns.
+
+    Attributes:
+        path: the file.
+        columns: name to column; distinct values are coded where asked for.
+        line: line of each row, counted from 1 (exact unless quoted fields hold line breaks).
+        malformed: lines with another number of fields than the header.
+        replaced: characters that were no valid UTF-8.
+    """
+
+    path: Path
+    columns: dict[str, pa.Array]
+    line: Int[np.ndarray, " row"]
+    malformed: tuple[int, ...]
+    replaced: int
+
+    def __len__(self) -> int:
+        return len(self.line)
+
+    def first_of(self, names: Sequence[str]) -> str | None:
+        """Return the first of ``names`` that is a column."""
+        return next((name for name in names if name in self.columns), None)
+
+    def need(self, *names: str) -> str:
+        """Return the first of ``names`` that is a column.
+
+        Raises:
+            DataError: there is none; the columns seen are listed.
+        """
+        found = self.first_of(names)
+        if found is None:
+            seen = ", ".join(repr(name) for name in list(self.columns)[:12])
+            wanted = " or ".join(repr(name) for name in names)
+            raise DataError(f"{self.path}: no column {wanted}; columns seen: {seen or 'none'}")
+        return found
+
+    def text(self, name: str) -> list[str]:
+        """Return a column as Python strings."""
+        return self.columns[name].cast(pa.string()).to_pylist()
+
+    def coded(self, name: str) -> Coded:
+        """Return a column as codes and distinct values."""
+        column = self.columns[name]
+        if not isinstance(column, pa.DictionaryArray):
+            column = column.dictionary_encode()
+        codes = column.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        return Coded(codes, column.dictionary.to_pylist())
+
+    def numbers(self, name: str | None) -> Float[np.ndarray, " row"] | None:
+        """Return a column as numbers, NaN where it holds none; ``None`` for no column."""
+        if name is None:
+            return None
+        column = self.columns[name].cast(pa.string())
+        try:
+            return pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False).copy()
+        except pa.ArrowInvalid:
+            values = pd.to_numeric(pd.Series(column.to_pylist(), dtype=object), errors="coerce")
+            return values.to_numpy(dtype=np.float64)
+
+
+def read_table(
+    path: Path,
+    *,
+    delimiter: str = ",",
+    quoted: bool = True,
+    names: Sequence[str] | None = None,
+    coded: Collection[str] = (),
+    encoding: str = "utf-8",
+    typed_header: bool = False,
+) -> Table:
+    """Read a plain or gzip file of delimited text.
+
+    Args:
+        path: the file.
+        delimiter: one character, or GroupLens's ``::``.
+        quoted: whether fields may stand in double quotes.
+        names: columns of a file without header.
+        coded: columns to hold as codes, for ids.
+        encoding: ``utf-8`` or ``latin-1``.
+        typed_header: header entries are RecBole's ``name:type``.
+
+    Raises:
+        DataError: missing, damaged, empty or only a header.
+    """
+    data, replaced = as_utf8(read_bytes(path), path, encoding)
+    if not data.strip():
+        raise DataError(f"{path}: the file is empty")
+    if len(delimiter) > 1:
+        data, delimiter = data.replace(delimiter.encode(), b"\x1f"), "\x1f"
+    skip = 0
+    if names is None:
+        names = _header(data, delimiter, quoted, typed_header)
+        skip = 1
+    malformed: list[int] = []
+    columns = _parse(data, path, names, skip, delimiter, quoted, coded, malformed)
+    line = _lines(data, skip, malformed, len(next(iter(columns.values()), ())))
+    good, bad = line
+    if not len(good) and not bad:
+        seen = ", ".join(repr(name) for name in names[:12])
+        raise DataError(f"{path}: only a header, no rows; columns seen: {seen}")
+    return Table(path, columns, good, bad, replaced)
+
+
+def _header(data: bytes, delimiter: str, quoted: bool, typed: bool) -> list[str]:
+    first = data[: data.find(b"\n") if b"\n" in data else len(data)].decode().rstrip("\r")
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    names = next(csv.reader(io.StringIO(first), delimiter=delimiter, quoting=quoting), [])
+    names = [name.strip() for name in names]
+    return [name.partition(":")[0] for name in names] if typed else names
+
+
+def _parse(
+    data: bytes,
+    path: Path,
+    names: Sequence[str],
+    skip: int,
+    delimiter: str,
+    quoted: bool,
+    coded: Collection[str],
+    malformed: list[int],
+) -> dict[str, pa.Array]:
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: a column name stands twice in the header: {', '.join(names)}")
+
+    def note(row: pa_csv.InvalidRow) -> str:
+        malformed.append(row.number)
+        return "skip"
+
+    id_type = pa.dictionary(pa.int32(), pa.string())
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(data),
+            read_options=pa_csv.ReadOptions(
+                use_threads=False,
+                block_size=min(len(data) + 1, 1 << 30),
+                column_names=list(names),
+                skip_rows=skip,
+            ),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=delimiter,
+                quote_char='"' if quoted else False,
+                newlines_in_values=quoted,
+                invalid_row_handler=note,
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                column_types={n: id_type if n in coded else pa.string() for n in names},
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if "Empty CSV" not in str(error):
+            raise DataError(f"{path}: {error}") from error
+        return {name: pa.array([], pa.string()) for name in names}
+    table = table.unify_dictionaries().combine_chunks()
+    return {
+        name: _one_chunk(column) for name, column in zip(names, table.itercolumns(), strict=True)
+    }
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.array([], column.type) if column.num_chunks == 0 else column.combine_chunks()
+
+
+def _lines(
+    data: bytes, skip: int, malformed: list[int], num_rows: int
+) -> tuple[Int[np.ndarray, " row"], tuple[int, ...]]:
+    """Return the lines of good and of malformed rows; blank lines are no rows."""
+    lines = np.arange(1, skip + num_rows + len(malformed) + 1, dtype=np.int64)
+    if b"\n\n" in data or b"\n\r\n" in data or data[:1] in b"\r\n":
+        filled = [i for i, text in enumerate(data.split(b"\n"), 1) if text.strip(b"\r")]
+        if len(filled) == len(lines):
+            lines = np.array(filled, dtype=np.int64)
+    bad = np.zeros(len(lines), dtype=bool)
+    bad[np.array(malformed, dtype=np.int64) - 1] = True
+    bad[:skip] = False
+    good = lines[~bad][skip:]
+    return good, tuple(lines[bad].tolist())

@@ -1,0 +1,144 @@
+"""Training of SF-UBM's stage 2: ranking, recall, anneal, then the token loss (equation 17)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from harness.core.seeds import Seeds
+from models.llm_model import LLMStageConfig, SoftPromptLLM, prepare
+from models.llm_training import ItemSide, PackSampler, Questions
+from models.soft_prompt import Pack, collate
+
+Progress = Callable[[int, int, float], None]
+
+
+def warm_up(stage: SoftPromptLLM, questions: Questions, seeds: Seeds) -> float:
+    """Train the projectors alone to rank the target first by cosine; return the last loss.
+
+    Softmax over the target and 19 random items (those equal to the target masked).
+    """
+    config, generator = stage.config, seeds.torch("rank")
+    adam = torch.optim.Adam(stage.projectors.parameters(), lr=1e-3)
+    targets = torch.as_tensor(questions.target)
+    num_items, loss = len(stage.items.titles), torch.tensor(math.nan)
+    for _ in range(config.rank_steps):
+        rows = torch.randint(len(questions), (256,), generator=generator)
+        positive = targets[rows][:, None]
+        drawn = torch.randint(num_items, (256, config.num_candidates - 1), generator=generator)
+        users = F.normalize(stage.projectors.users(questions.state[rows]), dim=-1)
+        scores = users @ F.normalize(stage.item_tokens(), dim=-1).T / config.rank_temperature
+        others = scores.gather(1, drawn).masked_fill(drawn == positive, -math.inf)
+        logits = torch.cat([scores.gather(1, positive), others], dim=1)
+        loss = F.cross_entropy(logits, torch.zeros(256, dtype=torch.long))
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return float(loss)
+
+
+def train(
+    config: LLMStageConfig,
+    llm_path: Path,
+    items: ItemSide,
+    questions: Questions,
+    seeds: Seeds,
+    progress: Progress | None = None,
+) -> SoftPromptLLM:
+    """Train stage 2 on the given questions (equation 17 with the curriculum above).
+
+    Args:
+        config: settings.
+        llm_path: folder of the language model.
+        items: items of the target domain.
+        questions: training moments only; validation and test items are no target here.
+        seeds: every draw comes from here.
+        progress: called with sequences done, sequences in all, and the step's mean loss.
+    """
+    stage = prepare(config, llm_path, items, questions.state.shape[1], seeds)
+    warm_up(stage, questions, seeds)
+    sampler = PackSampler(
+        questions, stage.lexicon, len(items.titles), config.num_candidates,
+        config.num_history, seeds.numpy("packs"),
+    )  # fmt: skip
+    tuned = [p for p in stage.model.parameters() if p.requires_grad]
+    own = list(stage.projectors.parameters())
+    groups = [{"params": own, "lr": config.projector_learning_rate}]
+    if tuned:
+        groups.append({"params": tuned, "lr": config.learning_rate})
+    adam = torch.optim.Adam(groups, betas=(0.9, 0.98))
+    peak = [group["lr"] for group in adam.param_groups]
+    done = 0
+    for packs, share in curriculum(config, sampler):
+        for group, rate in zip(adam.param_groups, peak, strict=True):
+            group["lr"] = rate * _rate(done / config.num_train)
+        adam.zero_grad()
+        loss = _accumulate(stage, packs, questions, share)
+        nn.utils.clip_grad_norm_(own + tuned, 1.0)
+        adam.step()
+        done += sum(len(pack.queries) for pack in packs)
+        if progress is not None:
+            progress(min(done, config.num_train), config.num_train, loss)
+    del adam
+    stage.model.requires_grad_(False)
+    if config.dtype == "bfloat16":
+        stage.model.to(torch.bfloat16)
+    return stage
+
+
+def curriculum(config: LLMStageConfig, sampler: PackSampler) -> Iterator[tuple[list[Pack], float]]:
+    """Yield each step's packs and how far the asking token has moved to the user's."""
+    size = config.pack_size if config.layout == "matched" else 1
+    per_step = max(1, config.packs_per_step * config.pack_size // size)
+    done = 0
+    while done < config.num_train:
+        past = done / config.num_train
+        recall = past < config.recall_share
+        history = past >= config.history_from
+        packs = [
+            sampler.items(size) if recall else sampler.users(size, history) for _ in range(per_step)
+        ]
+        into = past - config.recall_share
+        share = min(1.0, into / config.anneal_share) if config.anneal_share else 1.0
+        done += sum(len(pack.queries) for pack in packs)
+        yield packs, max(0.0, share)
+
+
+def _accumulate(
+    stage: SoftPromptLLM, packs: list[Pack], questions: Questions, share: float
+) -> float:
+    """Add the gradients of the mean token loss, in parts of bounded size; return the loss."""
+    total = sum(len(stage.lexicon.answer(q.target)) for pack in packs for q in pack.queries)
+    loss = 0.0
+    for part in _parts(packs):
+        batch = collate(part, stage.lexicon)
+        logits = stage.label_logits(batch, stage.embed(batch, questions.state, share))
+        value = F.cross_entropy(logits, batch.label, reduction="sum") / total
+        value.backward()
+        loss += float(value.detach())
+    return loss
+
+
+def _parts(packs: list[Pack], most: int = 1200) -> Iterator[list[Pack]]:
+    """Split packs, longest first, so that a padded part holds about ``most`` tokens."""
+
+    def size(pack: Pack) -> int:
+        return len(pack.prefix) + sum(len(q.codes) for q in pack.queries)
+
+    part: list[Pack] = []
+    for pack in sorted(packs, key=size, reverse=True):
+        if part and size(part[0]) * (len(part) + 1) > most:
+            yield part
+            part = []
+        part.append(pack)
+    yield part
+
+
+def _rate(past: float) -> float:
+    """Learning-rate factor: a short rise, flat to the middle, then linear to zero."""
+    return max(0.02, min(1.0, past / 0.02 + 0.1, 2 * (1 - past)))

@@ -1,0 +1,171 @@
+"""The language model of SF-UBM's stage 2 with its projectors, and the settings of the stage."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from harness.core.errors import AssetError
+from harness.core.params import Params
+from harness.core.seeds import Seeds
+from models.llm_training import ItemSide
+from models.soft_prompt import Batch, Lexicon, Projectors, build_lexicon
+
+
+class LLMStageConfig(Params):
+    """Settings of stage 2; defaults are what works on two cores, not what the paper prints."""
+
+    layout: Literal["paper", "matched"] = Field(
+        "matched", description="template; paper: A-LLMRec's order [lineage]; matched [ours]"
+    )
+    projector: Literal["paper", "matched"] = Field(
+        "matched", description="F_U, F_I; paper: two MLPs [lineage]; matched: one space [ours]"
+    )
+    tune: Literal["frozen", "lora", "full"] = Field(
+        "full", description="what of the LLM learns; the paper is contradictory [inferred: frozen]"
+    )
+    num_train: int = Field(16_000, ge=1, description="training sequences of stage 2 [ours]")
+    rank_steps: int = Field(120, ge=0, description="ranking steps of the projectors alone [ours]")
+    rank_temperature: float = Field(0.3, gt=0, description="temperature of that loss [ours]")
+    recall_share: float = Field(0.2, ge=0, le=1, description="share of sequences: recall [ours]")
+    anneal_share: float = Field(0.3, ge=0, le=1, description="share: item to user token [ours]")
+    history_from: float = Field(
+        0.5, ge=0, le=1, description="share of sequences after which prompts show history [ours]"
+    )
+    num_history: int = Field(5, ge=0, description="titles of history; A-LLMRec shows 10 [ours]")
+    num_candidates: int = Field(20, ge=2, description="1 positive + 19 random [lineage]")
+    pack_size: int = Field(20, ge=1, description="questions that share a candidate list [ours]")
+    packs_per_step: int = Field(2, ge=1, description="packs per optimiser step [ours]")
+    learning_rate: float = Field(1e-4, gt=0, description="Adam, of the LLM [ours]")
+    projector_learning_rate: float = Field(1e-3, gt=0, description="Adam; paper 1e-4 [ours]")
+    lora_rank: int = Field(16, ge=1, description="rank where tune is lora [ours]")
+    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="compute type [ours]")
+    max_new_tokens: int = Field(32, ge=1, description="longest answer [ours]")
+    noun: str = Field("item", description="what the prompt calls an item, e.g. movie [lineage]")
+
+
+def load_llm(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Load a causal LM and its tokenizer from a local folder.
+
+    Raises:
+        AssetError: the folder is not a model that transformers can load.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{path} holds no language model: {error}") from error
+    return tokenizer, model.eval()
+
+
+@dataclass
+class SoftPromptLLM:
+    """A language model with its projectors, trained or about to be."""
+
+    config: LLMStageConfig
+    tokenizer: Any
+    model: Any
+    projectors: Projectors
+    lexicon: Lexicon
+    items: ItemSide
+
+    def item_tokens(self) -> Float[Tensor, "item width"]:
+        """Soft tokens of the whole items."""
+        matched = self.config.projector == "matched"
+        return self.projectors.items(self.items.decoded if matched else self.items.code)
+
+    def embed(
+        self, batch: Batch, states: Float[Tensor, "question dim"], share: float = 1.0
+    ) -> Float[Tensor, "pack token width"]:
+        """Input embeddings of a batch.
+
+        Args:
+            batch: collated packs.
+            states: user states, indexed by ``batch.state``.
+            share: how far the asking token has moved from the target's item token (0) to the
+                user token (1). Anything below 1 shows the label and is for training only.
+        """
+        table = self.model.get_input_embeddings()
+        out = table(batch.ids).detach().float()
+        items = self.item_tokens()
+        rows, columns = batch.item_slot.T
+        out = out.index_put((rows, columns), items[batch.item])
+        if len(batch.state):
+            users = self.projectors.users(states[batch.state])
+            if share < 1:
+                mixed = (1 - share) * items[batch.target] + share * users
+                size = ((1 - share) * items[batch.target].norm(dim=-1, keepdim=True)) + (
+                    share * users.norm(dim=-1, keepdim=True)
+                )
+                users = F.normalize(mixed, dim=-1) * size
+            rows, columns = batch.user_slot.T
+            out = out.index_put((rows, columns), users)
+        return out
+
+    def label_logits(
+        self, batch: Batch, embeds: Float[Tensor, "pack token width"]
+    ) -> Float[Tensor, "label vocabulary"]:
+        """Logits at the positions that predict an answer token, and nowhere else."""
+        body = self.model.get_decoder()
+        with self.autocast():
+            hidden = body(
+                inputs_embeds=embeds.to(self.model.dtype),
+                attention_mask=batch.mask,
+                position_ids=batch.position,
+                use_cache=False,
+            ).last_hidden_state
+            rows, columns = batch.label_slot.T
+            return self.model.get_output_embeddings()(hidden[rows, columns]).float()
+
+    def autocast(self) -> Any:
+        """Bfloat16 arithmetic over float32 weights, where the LLM itself is trained so."""
+        mixed = self.config.dtype == "bfloat16" and self.model.dtype == torch.float32
+        return torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
+
+
+def prepare(
+    config: LLMStageConfig, llm_path: Path, items: ItemSide, dim: int, seeds: Seeds
+) -> SoftPromptLLM:
+    """Load the LLM, choose what of it learns, and draw the projectors."""
+    master = config.tune == "full" or config.dtype == "float32"
+    tokenizer, model = load_llm(llm_path, torch.float32 if master else torch.bfloat16)
+    table = model.get_input_embeddings().weight
+    norm = float(table.float().norm(dim=1).mean())
+    model.requires_grad_(False)
+    if config.tune == "full":
+        model.get_decoder().requires_grad_(True)
+        table.requires_grad_(False)
+    elif config.tune == "lora":
+        _add_lora(model, config.lora_rank, seeds.torch("lora"))
+    vectors = items.decoded if config.projector == "matched" else items.code
+    projectors = Projectors(
+        config.projector, (dim, vectors.shape[1]), table.shape[1], norm, seeds.torch("projectors")
+    )
+    lexicon = build_lexicon(tokenizer, items.titles, config.layout, config.noun)
+    return SoftPromptLLM(config, tokenizer, model, projectors, lexicon, items)
+
+
+def _add_lora(model: Any, rank: int, generator: torch.Generator) -> None:
+    """Inject adapters into every linear layer but the head, drawn from ``generator``."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    linear = (n for n, m in model.get_decoder().named_modules() if type(m) is nn.Linear)
+    names = sorted({name.rsplit(".", 1)[-1] for name in linear})
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names), model)
+    for name, weight in model.named_parameters():
+        if "lora_A" in name:
+            weight.data = torch.empty(weight.shape).uniform_(
+                -1 / math.sqrt(weight.shape[1]), 1 / math.sqrt(weight.shape[1]), generator=generator
+            )
+        elif "lora_B" in name:
+            weight.data = torch.zeros(weight.shape)
