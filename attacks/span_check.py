@@ -26,7 +26,7 @@ multiply-adds, one position at a time in float64.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -63,9 +63,7 @@ class SpanCheckConfig(Params):
     parameter: str = Field(
         "blocks.0.value.weight", description="dense [in, out] weight applied to item + position"
     )
-    observe: str = Field(
-        "last", pattern="^(first|last)$", description="recorded round that is attacked: first, last"
-    )
+    observe: Literal["first", "last"] = Field("last", description="recorded round that is attacked")
     min_gap: float = Field(
         5.0, gt=1, description="ratio of successive singular values below which rank is full"
     )

@@ -8,8 +8,8 @@ k releases of fresh noise compose to exactly μ√k (Dong, Roth and Su, arXiv:19
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 
@@ -23,16 +23,22 @@ def epsilon_of(delta: float, mu: float) -> float:
     """Return the smallest ε ≥ 0 with δ(ε) ≤ ``delta``."""
     if delta_of(0.0, mu) <= delta:
         return 0.0
-    high = 1.0
-    while delta_of(high, mu) > delta:
-        high *= 2
-    return float(brentq(lambda e: delta_of(e, mu) - delta, 0.0, high, xtol=1e-12, rtol=1e-12))
+    return _first_at_most(delta, lambda epsilon: delta_of(epsilon, mu))
 
 
 def mu_of(epsilon: float, delta: float) -> float:
     """Return the largest μ that satisfies (ε, δ); the inverse of :func:`epsilon_of` in μ."""
-    low, high = -20.0, 0.0
-    while delta_of(epsilon, math.exp(high)) < delta:
-        high += 1.0
-    root = brentq(lambda x: delta_of(epsilon, math.exp(x)) - delta, low, high, xtol=1e-12)
-    return math.exp(float(root))
+    return 1 / _first_at_most(delta, lambda sigma: delta_of(epsilon, 1 / sigma))
+
+
+def _first_at_most(delta: float, curve: Callable[[float], float]) -> float:
+    """Return the point of (0, ∞) from which a decreasing curve is at most ``delta``, from above."""
+    low, high = 0.0, 1.0
+    while curve(high) > delta:
+        low, high = high, high * 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if curve(middle) > delta else (low, middle)
+    return high

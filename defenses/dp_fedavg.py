@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Literal, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -213,7 +213,7 @@ def epsilon_spent(z: float, delta: float, federation: Federation, accountant: st
         return float(ledger.get_epsilon(delta=delta, **_orders(accountant)))
 
 
-def _orders(accountant: str) -> dict[str, list[float]]:
+def _orders(accountant: str) -> dict[str, Any]:
     """Return Rényi orders: Opacus' own and larger ones, which small budgets need."""
     if accountant != "rdp":
         return {}

@@ -47,7 +47,7 @@ class LocalDPConfig(Params):
     noise_multiplier: float | None = Field(
         0.1,
         ge=0,
-        description="noise std per coordinate over clip_norm; null where epsilon is given",
+        description="noise std per coordinate over clip_norm; null if epsilon is given",
     )
     epsilon: float | None = Field(
         None, gt=0, description="total budget over a client's releases, instead of noise_multiplier"

@@ -65,10 +65,10 @@ def convert(source: Path, target: Path) -> None:
     for mark in ("hf_quantizer", "quantization_method"):
         if hasattr(model, mark):
             delattr(model, mark)
-    model.is_quantized = False
+    setattr(model, "is_quantized", False)  # noqa: B010
     if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model = model.to(torch.bfloat16)
+        delattr(model.config, "quantization_config")
+    torch.nn.Module.to(model, torch.bfloat16)
     model.config.dtype = torch.bfloat16
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)

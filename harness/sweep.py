@@ -22,7 +22,7 @@ from harness.core.registry import ATTACKS, SYSTEMS
 from harness.plan import Plan, expand
 from harness.progress import Progress
 from harness.provenance import manifest, timestamp
-from harness.results import read_results, read_samples, write_atomic, write_results
+from harness.results import read_rows, read_samples, write_atomic, write_results
 from harness.rows import Row, SampleBlock
 from harness.scenario import Scenario, scenario_hash
 from harness.worker import CellReport, prepare_cell, run_one, start_worker
@@ -202,7 +202,7 @@ class Sweep:
         for cell in self.plan.cells:
             if self._done(cell):
                 part = self.folder / "cells" / cell.id
-                rows.extend(_rows(read_results(part)))
+                rows.extend(read_rows(part))
                 samples.extend(_blocks(read_samples(part)))
         write_results(self.folder, rows, samples)
 
@@ -272,10 +272,6 @@ def _not_run(entry: NotRun, base: dict[str, Any]) -> Row:
         status=entry.status,
         reason=entry.reason,
     )
-
-
-def _rows(table: pd.DataFrame) -> list[Row]:
-    return [Row(**record) for record in table.to_dict("records")]  # pyright: ignore[reportArgumentType]
 
 
 def _blocks(table: pd.DataFrame) -> list[SampleBlock]:

@@ -39,7 +39,7 @@ def warm_up(stage: SoftPromptLLM, questions: Questions, seeds: Seeds) -> float:
         adam.zero_grad()
         loss.backward()
         adam.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def train(
@@ -93,20 +93,30 @@ def train(
 
 def curriculum(config: LLMStageConfig, sampler: PackSampler) -> Iterator[tuple[list[Pack], float]]:
     """Yield each step's packs and how far the asking token has moved to the user's."""
-    size = config.pack_size if config.layout == "matched" else 1
-    per_step = max(1, config.packs_per_step * config.pack_size // size)
     done = 0
     while done < config.num_train:
         past = done / config.num_train
         recall = past < config.recall_share
         history = past >= config.history_from
+        size, count = _shape(config, history and not recall)
         packs = [
-            sampler.items(size) if recall else sampler.users(size, history) for _ in range(per_step)
+            sampler.items(size) if recall else sampler.users(size, history) for _ in range(count)
         ]
         into = past - config.recall_share
         share = min(1.0, into / config.anneal_share) if config.anneal_share else 1.0
         done += sum(len(pack.queries) for pack in packs)
         yield packs, max(0.0, share)
+
+
+def _shape(config: LLMStageConfig, history: bool) -> tuple[int, int]:
+    """Return questions per pack and packs per step; a step holds about as many questions always.
+
+    History makes a question about four times as long, so packs are halved: attention over a pack
+    grows with its square. The paper's layout has nothing to share: one question a pack.
+    """
+    size = config.pack_size if config.layout == "matched" else 1
+    size = max(1, size // 2) if history else size
+    return size, max(1, config.packs_per_step * config.pack_size // size)
 
 
 def _accumulate(

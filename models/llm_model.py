@@ -45,7 +45,7 @@ class LLMStageConfig(Params):
     num_history: int = Field(5, ge=0, description="titles of history; A-LLMRec shows 10 [ours]")
     num_candidates: int = Field(20, ge=2, description="1 positive + 19 random [lineage]")
     pack_size: int = Field(20, ge=1, description="questions that share a candidate list [ours]")
-    packs_per_step: int = Field(2, ge=1, description="packs per optimiser step [ours]")
+    packs_per_step: int = Field(1, ge=1, description="packs per optimiser step [ours]")
     learning_rate: float = Field(1e-4, gt=0, description="Adam, of the LLM [ours]")
     projector_learning_rate: float = Field(1e-3, gt=0, description="Adam; paper 1e-4 [ours]")
     lora_rank: int = Field(16, ge=1, description="rank where tune is lora [ours]")
@@ -140,7 +140,7 @@ def prepare(
     master = config.tune == "full" or config.dtype == "float32"
     tokenizer, model = load_llm(llm_path, torch.float32 if master else torch.bfloat16)
     table = model.get_input_embeddings().weight
-    norm = float(table.float().norm(dim=1).mean())
+    norm = float(table.detach().float().norm(dim=1).mean())
     model.requires_grad_(False)
     if config.tune == "full":
         model.get_decoder().requires_grad_(True)

@@ -102,6 +102,7 @@ def make_catalogue(
     out.notes.update(
         items_in_file=len(ids),
         item_rows_with_known_id=len(ids) - len(first) - len(bad),
+        item_rows_without_id=len(bad),
         lone_surrogates_replaced=replaced,
         titles_shortened=shortened,
     )

@@ -125,8 +125,8 @@ class Table:
         try:
             return pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False).copy()
         except pa.ArrowInvalid:
-            values = pd.to_numeric(pd.Series(column.to_pylist(), dtype=object), errors="coerce")
-            return values.to_numpy(dtype=np.float64)
+            values = pd.Series(column.to_pylist(), dtype=object)
+            return np.asarray(pd.to_numeric(values, errors="coerce"), dtype=np.float64)
 
 
 def read_table(

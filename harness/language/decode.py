@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -26,12 +26,8 @@ PickToken = Callable[[Float[Tensor, " vocab"], int, int], int]
 """(logits of one row, row, step) -> token id."""
 
 
-class Finished(Protocol):
-    """Decides whether the tokens a row has produced so far end it."""
-
-    def __call__(self, tokens: Sequence[int]) -> bool:
-        """Return True when the row needs no further token."""
-        ...
+Finished = Callable[[Sequence[int]], bool]
+"""A row's new tokens so far -> True when it needs no further one."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,9 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     """Return how many leading tokens all prompts share, leaving each at least one of its own."""
     if not prompts:
         return 0
-    first, last = min(prompts), max(prompts)
-    limit = min(len(prompt) for prompt in prompts) - 1
+    rows = [tuple(prompt) for prompt in prompts]
+    first, last = min(rows), max(rows)
+    limit = min(len(row) for row in rows) - 1
     same = 0
     while same < limit and first[same] == last[same]:
         same += 1
@@ -70,7 +67,8 @@ def encode_prefix(model: Any, tokens: Sequence[int]) -> Prefix:
     if not tokens:
         return Prefix(0, None)
     cache = DynamicCache(config=model.config)
-    model(input_ids=torch.tensor([list(tokens)]), past_key_values=cache, logits_to_keep=1)
+    ids = torch.tensor([list(tokens)])
+    model(input_ids=ids, past_key_values=cache, logits_to_keep=1)
     return Prefix(len(tokens), cache)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from harness.core.errors import AssetError
 from harness.core.seeds import Seeds
 from harness.language.cache import TextStore, digest, model_identity
+from harness.language.constrain import ChoicePick
 from harness.language.decode import (
     PickToken,
     Prefix,
@@ -29,6 +30,8 @@ from harness.language.decode import (
 )
 
 _FORMAT = "generated-text/1"
+CHOICE_SEPARATOR = ";"
+"""Stands between two choices of a constrained text."""
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Chat = Sequence[Mapping[str, str]]
@@ -146,12 +149,19 @@ class TextGenerator:
         """Drop the model from memory; it is loaded again when needed."""
         self.__dict__.pop("_parts", None)
 
-    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Generated]:
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        decoding: Decoding,
+        choices: Sequence[Sequence[str]] | None = None,
+    ) -> list[Generated]:
         """Continue every prompt.
 
         Args:
             prompts: texts or chats; equal ones are generated once.
             decoding: limits, stops, sampling.
+            choices: per prompt the texts it may write, separated by semicolons and each at most
+                once (`ChoicePick`); None lets it write anything.
 
         Returns:
             One text per prompt, in the order given.
@@ -159,18 +169,19 @@ class TextGenerator:
         Raises:
             AssetError: the model is needed and can't be loaded.
         """
-        keys = [self._key(prompt, decoding) for prompt in prompts]
+        lists = [None] * len(prompts) if choices is None else [list(row) for row in choices]
+        keys = [self._key(p, decoding, row) for p, row in zip(prompts, lists, strict=True)]
         stored = {} if self._store is None else self._store.get(sorted(set(keys)))
         texts = {key: Generated.model_validate_json(value) for key, value in stored.items()}
-        missing = {k: p for k, p in zip(keys, prompts, strict=True) if k not in texts}
+        missing = [key for key in dict.fromkeys(keys) if key not in texts]
         if missing:
             tokens = {k: self._tokens(p) for k, p in zip(keys, prompts, strict=True)}
-            texts.update(self._fill(list(missing), tokens, decoding))
+            texts.update(self._fill(missing, tokens, dict(zip(keys, lists, strict=True)), decoding))
         return [texts[key] for key in keys]
 
-    def _key(self, prompt: Prompt, decoding: Decoding) -> str:
+    def _key(self, prompt: Prompt, decoding: Decoding, choices: list[str] | None) -> str:
         content = prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt]
-        return digest(_FORMAT, self.identity, content, decoding.model_dump(mode="json"))
+        return digest(_FORMAT, self.identity, content, decoding.model_dump(mode="json"), choices)
 
     def _tokens(self, prompt: Prompt) -> list[int]:
         """Return the prompt's token ids; chats go through the model's own template."""
@@ -183,7 +194,11 @@ class TextGenerator:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _fill(
-        self, keys: list[str], tokens: Mapping[str, list[int]], decoding: Decoding
+        self,
+        keys: list[str],
+        tokens: Mapping[str, list[int]],
+        choices: Mapping[str, list[str] | None],
+        decoding: Decoding,
     ) -> dict[str, Generated]:
         """Generate the missing texts batch by batch, longest first, and store each batch."""
         shared = shared_length(list(tokens.values()))
@@ -192,7 +207,9 @@ class TextGenerator:
         made: dict[str, Generated] = {}
         for start in range(0, len(keys), self._batch_size):
             block = keys[start : start + self._batch_size]
-            batch = self._batch(block, [tokens[k][shared:] for k in block], prefix, decoding)
+            own = [tokens[key][shared:] for key in block]
+            pick = self._pick(block, [choices[key] for key in block], decoding)
+            batch = self._batch(block, own, prefix, decoding, pick)
             if self._store is not None:
                 self._store.put({key: text.model_dump_json() for key, text in batch.items()})
             made.update(batch)
@@ -200,8 +217,29 @@ class TextGenerator:
                 self._progress(len(made), len(keys))
         return made
 
+    def _pick(
+        self, keys: list[str], choices: list[list[str] | None], decoding: Decoding
+    ) -> PickToken:
+        """Return how the batch's next tokens are chosen."""
+        tokenizer = self._parts[1]
+        base = _sampler(keys, decoding) if decoding.temperature > 0 else greedy
+        given = [row for row in choices if row is not None]
+        if not given:
+            return base
+
+        def tokenise(text: str) -> list[int]:
+            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        separator, end = tokenise(CHOICE_SEPARATOR)[-1], tokenizer.eos_token_id
+        return ChoicePick(tokenise, given, separator=separator, end=end, base=base)
+
     def _batch(
-        self, keys: list[str], own: list[list[int]], prefix: Prefix, decoding: Decoding
+        self,
+        keys: list[str],
+        own: list[list[int]],
+        prefix: Prefix,
+        decoding: Decoding,
+        pick: PickToken,
     ) -> dict[str, Generated]:
         """Decode one batch and cut the texts at their stops."""
         model, tokenizer = self._parts
@@ -221,7 +259,7 @@ class TextGenerator:
             pad=0,
             max_new_tokens=decoding.max_new_tokens,
             finished=finished,
-            pick=_sampler(keys, decoding) if decoding.temperature > 0 else greedy,
+            pick=pick,
         )
         result = {}
         for key, new in zip(keys, rows, strict=True):

@@ -21,7 +21,7 @@ _YEAR = re.compile(r"\s*[(\[]\s*(?:18|19|20)\d{2}\s*[)\]]\s*$")
 _INVERTED = re.compile(r"^(.*\S),\s*(the|an?|les?|la|l'|il|el|der|die|das)$")
 _MARKER = re.compile(r"^\s*(?:[-*•–]\s+|\(?\d{1,2}[.):]\s+)")
 _BREAK = re.compile(r"[;\n]+")
-_QUOTES = "\"'“”‘’«»*_`"
+_QUOTES = "\"'“”\u2018’«»*_`"
 
 HowMapped = Literal["exact", "nearest", "unmapped"]
 

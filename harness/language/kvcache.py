@@ -94,7 +94,7 @@ def growing_cache(model: Any, room: int, prefix: DynamicCache | None, batch: int
                 growing.fill_from(prefix.layers[number], batch)  # pyright: ignore[reportArgumentType]
             cache.layers[number] = growing
         elif prefix is not None:
-            layer.update(*_repeated(prefix.layers[number], batch))
+            layer.update(*_repeated(prefix.layers[number], batch))  # pyright: ignore[reportAttributeAccessIssue]
     return cache
 
 

@@ -54,7 +54,7 @@ def bootstrap_mean(
 
 
 def over_seeds(
-    groups: Sequence[Shaped[np.ndarray, " user"]],
+    groups: Sequence[Shaped[np.ndarray, " _user"]],
     rng: np.random.Generator,
     *,
     confidence: float = DEFAULT_CONFIDENCE,
@@ -85,7 +85,7 @@ def over_seeds(
 
 
 def proportion_over_seeds(
-    groups: Sequence[Shaped[np.ndarray, " user"]],
+    groups: Sequence[Shaped[np.ndarray, " _user"]],
     rng: np.random.Generator,
     *,
     confidence: float = DEFAULT_CONFIDENCE,
@@ -106,8 +106,8 @@ def proportion_over_seeds(
 
 
 def paired_difference(
-    treated: Sequence[Shaped[np.ndarray, " user"]],
-    baseline: Sequence[Shaped[np.ndarray, " user"]],
+    treated: Sequence[Shaped[np.ndarray, " _user"]],
+    baseline: Sequence[Shaped[np.ndarray, " _user"]],
     rng: np.random.Generator,
     *,
     confidence: float = DEFAULT_CONFIDENCE,
@@ -131,8 +131,8 @@ def paired_difference(
 
 
 def paired_ratio(
-    treated: Sequence[Shaped[np.ndarray, " user"]],
-    baseline: Sequence[Shaped[np.ndarray, " user"]],
+    treated: Sequence[Shaped[np.ndarray, " _user"]],
+    baseline: Sequence[Shaped[np.ndarray, " _user"]],
     rng: np.random.Generator,
     *,
     confidence: float = DEFAULT_CONFIDENCE,
@@ -205,7 +205,7 @@ def _percentiles(draws: Float[np.ndarray, " draw"], confidence: float) -> tuple[
 
 
 def _hierarchical_means(
-    groups: Sequence[Float[np.ndarray, "user column"]], draws: int, rng: np.random.Generator
+    groups: Sequence[Float[np.ndarray, "_user column"]], draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "draw column"]:
     """Mean over S seeds drawn with replacement, each by users drawn with replacement."""
     chosen = rng.integers(len(groups), size=(draws, len(groups)))

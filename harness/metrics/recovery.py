@@ -112,7 +112,7 @@ def set_quality(claimed: Bool[np.ndarray, " item"], truth: Bool[np.ndarray, " it
 
 
 def exact_position(
-    claimed: Int[np.ndarray, " position"], truth: Int[np.ndarray, " position"]
+    claimed: Int[np.ndarray, " _position"], truth: Int[np.ndarray, " _position"]
 ) -> float:
     """Share of the true positions at which the claimed item is the true one.
 

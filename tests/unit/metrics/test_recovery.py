@@ -77,7 +77,7 @@ def test_tpr_at_fpr_needs_enough_negatives():
     more = np.append(scores, -1.0), np.append(truth, False)
     assert recovery.tpr_at_fpr(*more, 0.001) == 1  # 1,000 negatives
     with pytest.raises(ValueError, match="between 0 and 1"):
-        recovery.tpr_at_fpr(scores, truth, 0)
+        recovery.tpr_at_fpr(scores, truth, 0.0)
 
 
 def test_tpr_at_fpr_hand_value():

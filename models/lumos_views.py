@@ -1,0 +1,306 @@
+"""LUMOS's three synthetic views per user: future, rephrased, counterfactual (systems.md 1.2, 3-4).
+
+The on-device LLM is asked with real titles, its answer is grounded to catalogue items, and the
+views are put together as item sequences: the reading under which an id-based backbone can encode
+them (whether the paper's rephrasing is a text or an item sequence is unresolved [inferred]).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.core.seeds import Seeds
+from harness.language.encoder import SentenceEncoder
+from harness.language.generator import Decoding, TextGenerator
+from harness.language.grounding import Grounder, Mapped, display_title, split_titles
+from models import lumos_prompts as prompts
+from models.lumos_view_rules import exchange_neighbours, new_items, substitute, valid_enough
+from models.lumos_view_statistics import ViewStatistics, summarise
+
+ViewName = Literal["future", "rephrased", "counterfactual"]
+VIEW_NAMES: tuple[ViewName, ...] = ("future", "rephrased", "counterfactual")
+_TOKENS_PER_TITLE = 7
+
+
+class ViewsConfig(BaseModel):
+    """How the views are asked for and built."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    item_kind: str = Field(
+        "movies", min_length=1, description="plural noun for the items in the prompts [ours]"
+    )
+    history_length: int = Field(
+        5, ge=1, description="most recent titles shown to the LLM [ours: a token costs time]"
+    )
+    examples: int = Field(3, ge=0, description="catalogue examples in each prompt [ours]")
+    future_items: int = Field(
+        4, ge=1, le=20, description="next items asked for and appended to S_u; 3-5 [digest-A]"
+    )
+    substitutions: int = Field(
+        2,
+        ge=0,
+        description="most recent items to replace by near-equivalents [digest-A: substitution; "
+        "ours: how many]",
+    )
+    alternatives: int = Field(
+        3, ge=1, description="near-equivalents asked for per item, of which one is used [ours]"
+    )
+    swaps: int = Field(
+        1, ge=0, description="adjacent pairs exchanged: 'mild reordering' [digest-A; ours: 1]"
+    )
+    counterfactual_items: int = Field(
+        6, ge=1, le=50, description="length asked for of the counterfactual sequence [ours]"
+    )
+    counterfactual_source: Literal["llm", "farthest"] = Field(
+        "llm",
+        description="llm: asked for another kind [paper: the idea; digest-A: opposite categories]; "
+        "farthest: drawn from the quarter of the catalogue farthest from the history [ours]",
+    )
+    answer: Literal["text", "shortlist"] = Field(
+        "text",
+        description="text: the LLM writes freely and titles are grounded afterwards [digest-A]; "
+        "shortlist: it can only write titles from a list that the sentence encoder retrieves "
+        "(near for the first two views, far for the third) [ours]",
+    )
+    shortlist: int = Field(40, ge=1, description="titles to choose from with 'shortlist' [ours]")
+    threshold: float = Field(
+        0.6, ge=-1, le=1, description="least cosine of a nearest-neighbour match [ours]"
+    )
+    min_valid: float = Field(
+        0.5, ge=0, le=1, description="a view is dropped when a smaller share maps [digest-A advice]"
+    )
+    drop_copied: bool = Field(
+        True, description="leave items of the history out of the appended future items [ours]"
+    )
+    temperature: float = Field(
+        0.7,
+        ge=0,
+        description="of sampling; 0 is greedy, where one title reached up to 77 % of users [ours]",
+    )
+    sampling_seed: int = Field(
+        0, ge=0, description="of the LLM and of the examples, so that all seeds share texts [ours]"
+    )
+
+
+@dataclass(frozen=True)
+class Views:
+    """The synthetic sequences of all users.
+
+    Attributes:
+        future: S_u with appended items, per user; empty where dropped.
+        rephrased: S_u with substituted items and exchanged neighbours; empty where dropped.
+        counterfactual: items that the user would not choose, none of them in S_u; empty where
+            dropped.
+        mask: True where the view may enter the loss, columns in the order of `VIEW_NAMES`.
+        statistics: one summary per view.
+    """
+
+    future: list[list[int]]
+    rephrased: list[list[int]]
+    counterfactual: list[list[int]]
+    mask: Bool[np.ndarray, "user 3"]
+    statistics: dict[ViewName, ViewStatistics]
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What the three builders share."""
+
+    catalogue: prompts.Catalogue
+    generator: TextGenerator
+    grounder: Grounder
+    config: ViewsConfig
+
+    @property
+    def seeds(self) -> Seeds:
+        return Seeds(self.config.sampling_seed).child("lumos views")
+
+    def answers(
+        self, questions: Sequence[str], titles: int, lists: Sequence[Sequence[int]]
+    ) -> list[list[Mapped]]:
+        """Ask the LLM and ground what it wrote; ``lists`` bind it in shortlist mode only."""
+        if not questions:
+            return []
+        decoding = Decoding(
+            max_new_tokens=_TOKENS_PER_TITLE * titles,
+            stop=("\n", ";"),
+            stop_after=titles,
+            temperature=self.config.temperature,
+            seed=self.config.sampling_seed,
+        )
+        bound = None
+        if self.config.answer == "shortlist":
+            decoding = decoding.model_copy(update={"max_new_tokens": 3 * decoding.max_new_tokens})
+            names = self.catalogue.titles
+            bound = [sorted({names[item] for item in items}) for items in lists]
+        texts = self.generator.generate(questions, decoding, bound)
+        parts = [split_titles(text.text, complete=text.complete) for text in texts]
+        flat = self.grounder.ground([title for part in parts for title in part])
+        found = iter(flat)
+        return [[next(found) for _ in part] for part in parts]
+
+
+def build_views(
+    histories: Sequence[Sequence[int]],
+    titles: Sequence[str],
+    generator: TextGenerator,
+    encoder: SentenceEncoder,
+    config: ViewsConfig,
+    seeds: Seeds,
+) -> Views:
+    """Generate, ground and assemble the three views of every user.
+
+    A user's views hang on that user's history and the public catalogue only, apart from the
+    batching of the LLM (see `TextGenerator`).
+
+    Args:
+        histories: training items per user, oldest first; a user without items gets no view.
+        titles: the catalogue's titles; the index is the item id.
+        generator: the on-device LLM.
+        encoder: sentence encoder for grounding, examples and shortlists.
+        config: the choices.
+        seeds: for the exchanged neighbours; the LLM's sampling has `ViewsConfig.sampling_seed`.
+    """
+    grounder = Grounder(titles, encoder, threshold=config.threshold)
+    names = [display_title(title) or title for title in titles]
+    room = _Room(prompts.Catalogue(names, grounder.vectors), generator, grounder, config)
+    users = [user for user, history in enumerate(histories) if history]
+    future = _future(room, histories, users)
+    rephrased = _rephrased(room, histories, users, seeds)
+    counterfactual = _counterfactual(room, histories, users)
+    built: dict[ViewName, _Built] = {
+        "future": future,
+        "rephrased": rephrased,
+        "counterfactual": counterfactual,
+    }
+    mask = np.array([[bool(row) for row in built[view].sequences] for view in VIEW_NAMES]).T
+    statistics: dict[ViewName, ViewStatistics] = {
+        view: summarise(
+            built[view].sequences,
+            built[view].added,
+            built[view].mapped,
+            histories,
+            room.catalogue.vectors,
+            Seeds(config.sampling_seed).numpy("view statistics"),
+        )
+        for view in VIEW_NAMES
+    }
+    return Views(
+        future.sequences,
+        rephrased.sequences,
+        counterfactual.sequences,
+        mask.astype(bool),
+        statistics,
+    )
+
+
+@dataclass(frozen=True)
+class _Built:
+    """One view of all users.
+
+    Attributes:
+        sequences: the view per user, empty where dropped.
+        added: the generated items that entered it, per user.
+        mapped: what was generated for the user, grounded.
+    """
+
+    sequences: list[list[int]]
+    added: list[list[int]]
+    mapped: list[list[Mapped]]
+
+    @classmethod
+    def empty(cls, users: int) -> _Built:
+        return cls(*([[] for _ in range(users)] for _ in range(3)))
+
+
+def _future(room: _Room, histories: Sequence[Sequence[int]], users: Sequence[int]) -> _Built:
+    """S_u^F: append the next items that the LLM expects [digest-A]."""
+    config, catalogue = room.config, room.catalogue
+    head = prompts.future_head(
+        catalogue, config.item_kind, config.examples, room.seeds.child("future")
+    )
+    recent = [histories[user][-config.history_length :] for user in users]
+    lists = [
+        catalogue.near(shown, config.shortlist, without=histories[user])
+        for user, shown in zip(users, recent, strict=True)
+    ]
+    questions = [prompts.ask(catalogue, head, prompts.FUTURE[1], shown) for shown in recent]
+    built = _Built.empty(len(histories))
+    for user, mapped in zip(
+        users, room.answers(questions, config.future_items, lists), strict=True
+    ):
+        built.mapped[user] = mapped
+        if valid_enough(mapped, config.min_valid):
+            known = histories[user] if config.drop_copied else []
+            built.added[user] = new_items(mapped, known)[: config.future_items]
+            if built.added[user]:
+                built.sequences[user] = [*histories[user], *built.added[user]]
+    return built
+
+
+def _rephrased(
+    room: _Room, histories: Sequence[Sequence[int]], users: Sequence[int], seeds: Seeds
+) -> _Built:
+    """S_u^P: near-equivalents for recent items, and mild reordering [digest-A].
+
+    The LLM is asked per item, not per user: what is like an item does not hang on who watched it,
+    so clients with the same item share one answer and the cost is bounded by the catalogue. A view
+    in which nothing was substituted is dropped.
+    """
+    config, catalogue = room.config, room.catalogue
+    head = prompts.similar_head(
+        catalogue, config.item_kind, config.examples, room.seeds.child("similar")
+    )
+    last = {
+        user: histories[user][max(0, len(histories[user]) - config.substitutions) :]
+        for user in users
+    }
+    items = sorted({item for user in users for item in last[user]})
+    lists = [catalogue.near([item], config.shortlist // 4 + 1, without=[item]) for item in items]
+    questions = [prompts.ask(catalogue, head, prompts.SIMILAR[1], [item]) for item in items]
+    answers = dict(zip(items, room.answers(questions, config.alternatives, lists), strict=True))
+    like = {item: new_items(mapped, [item]) for item, mapped in answers.items()}
+    built = _Built.empty(len(histories))
+    for user in users:
+        built.mapped[user] = [m for item in last[user] for m in answers.get(item, [])]
+        sequence, added = substitute(histories[user], like, config.substitutions)
+        if added and valid_enough(built.mapped[user], config.min_valid):
+            built.added[user] = added
+            rng = seeds.numpy("exchange", user)
+            built.sequences[user] = exchange_neighbours(sequence, config.swaps, rng)
+    return built
+
+
+def _counterfactual(
+    room: _Room, histories: Sequence[Sequence[int]], users: Sequence[int]
+) -> _Built:
+    """S_u^N: a sequence that this user would not produce; items of S_u are invalid in it."""
+    config, catalogue = room.config, room.catalogue
+    head = prompts.unlike_head(
+        catalogue, config.item_kind, config.examples, room.seeds.child("unlike")
+    )
+    recent = [histories[user][-config.history_length :] for user in users]
+    far = [
+        catalogue.far(shown, config.shortlist, histories[user], room.seeds)
+        for user, shown in zip(users, recent, strict=True)
+    ]
+    built = _Built.empty(len(histories))
+    if config.counterfactual_source == "farthest":
+        for user, items in zip(users, far, strict=True):
+            built.added[user] = built.sequences[user] = items[: config.counterfactual_items]
+        return built
+    questions = [prompts.ask(catalogue, head, prompts.UNLIKE[1], shown) for shown in recent]
+    answers = room.answers(questions, config.counterfactual_items, far)
+    for user, mapped in zip(users, answers, strict=True):
+        built.mapped[user] = mapped
+        if valid_enough(mapped, config.min_valid):
+            items = new_items(mapped, histories[user])[: config.counterfactual_items]
+            built.added[user] = built.sequences[user] = items
+    return built
