@@ -42,6 +42,19 @@ def held(
     Raises:
         HarnessError: of class ``error``, naming the holder and the file to delete.
     """
+    _acquire(path, error, deadline_seconds, progress)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _acquire(
+    path: Path,
+    error: type[HarnessError],
+    deadline_seconds: float,
+    progress: Callable[[str], None],
+) -> None:
     begin = time.monotonic()
     said = False
     while not _create(path):
@@ -61,10 +74,6 @@ def held(
                 "if that process no longer runs, delete the file and try again"
             )
         time.sleep(_POLL_SECONDS)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _create(path: Path) -> bool:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from harness.core.messages import Silence
 from harness.core.observe import Catalogue
-from harness.core.params import Paper, Params
+from harness.core.params import Paper
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
 from harness.core.system import Domain, Released, Resources, System
@@ -99,7 +99,7 @@ class CentralSasrec(Anchor):
     """The same SASRec trained on pooled histories: what a federation gives up at most."""
 
     paper = Paper("arXiv:1808.09781", "reimplementation")
-    Config: type[Params] = CentralConfig
+    Config = CentralConfig
 
     def release(self, state: tuple[Domain, Resources], seeds: Seeds) -> Any:
         """Train, or load the identical training from the cache."""

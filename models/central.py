@@ -26,17 +26,23 @@ from models.sequences import causal_layout, complement_sample
 class CentralConfig(Params):
     """How to train one sequence model on pooled histories."""
 
-    backbone: BackboneName = Field("sasrec", description="sequence encoder")
-    embedding_size: int = Field(64, ge=2, description="width [digest-A's usage example: 64]")
-    num_blocks: int = Field(2, ge=1, description="attention blocks [paper: 2]")
-    num_heads: int = Field(2, ge=1, description="heads [ours; paper: 1]")
-    max_length: int = Field(50, ge=2, description="history items read [digest-A: 50]")
-    dropout: float = Field(0.2, ge=0, lt=1, description="[paper: 0.2 on dense data]")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam [paper: 1e-3]")
-    batch_size: int = Field(128, ge=1, description="sequences a step [paper: 128]")
-    epochs: int = Field(100, ge=1, description="upper limit; the best on validation is kept")
-    check_every: int = Field(5, ge=1, description="epochs between validations [ours]")
-    patience: int = Field(4, ge=1, description="validations without gain before stopping [ours]")
+    backbone: BackboneName = Field(default="sasrec", description="sequence encoder")
+    embedding_size: int = Field(
+        default=64, ge=2, description="width [digest-A's usage example: 64]"
+    )
+    num_blocks: int = Field(default=2, ge=1, description="attention blocks [paper: 2]")
+    num_heads: int = Field(default=2, ge=1, description="heads [ours; paper: 1]")
+    max_length: int = Field(default=50, ge=2, description="history items read [digest-A: 50]")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="[paper: 0.2 on dense data]")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Adam [paper: 1e-3]")
+    batch_size: int = Field(default=128, ge=1, description="sequences a step [paper: 128]")
+    epochs: int = Field(
+        default=100, ge=1, description="upper limit; the best on validation is kept"
+    )
+    check_every: int = Field(default=5, ge=1, description="epochs between validations [ours]")
+    patience: int = Field(
+        default=4, ge=1, description="validations without gain before stopping [ours]"
+    )
 
 
 def fit_central(

@@ -28,18 +28,24 @@ from models.sequences import complement_sample
 class FkdConfig(Params):
     """Settings of the distillation; defaults are the paper's where it states one."""
 
-    dim: int = Field(128, ge=1, description="mapping dimension [paper 4.5]")
-    id_weight: float = Field(0.5, ge=0, description="α of the ID reconstruction [paper]")
-    text_weight: float = Field(0.2, ge=0, description="β of the text reconstruction [paper]")
-    distillation: bool = Field(True, description="use L_FKD (equation 10); off for the ablation")
-    text: bool = Field(True, description="use the text branch at all; off for the ablation")
-    stop_gradient: bool = Field(True, description="teacher is constant [ours: not stated]")
-    learning_rate: float = Field(
-        1e-3, gt=0, description="Adam; the paper's 1e-4 does not converge in 10 epochs here"
+    dim: int = Field(default=128, ge=1, description="mapping dimension [paper 4.5]")
+    id_weight: float = Field(default=0.5, ge=0, description="α of the ID reconstruction [paper]")
+    text_weight: float = Field(
+        default=0.2, ge=0, description="β of the text reconstruction [paper]"
     )
-    epochs: int = Field(10, ge=0, description="[paper: 10]")
-    batch_size: int = Field(32, ge=1, description="users a step [paper: 32]")
-    max_items: int = Field(20, ge=1, description="most recent items of a user that are distilled")
+    distillation: bool = Field(
+        default=True, description="use L_FKD (equation 10); off for the ablation"
+    )
+    text: bool = Field(default=True, description="use the text branch at all; off for the ablation")
+    stop_gradient: bool = Field(default=True, description="teacher is constant [ours: not stated]")
+    learning_rate: float = Field(
+        default=1e-3, gt=0, description="Adam; the paper's 1e-4 does not converge in 10 epochs here"
+    )
+    epochs: int = Field(default=10, ge=0, description="[paper: 10]")
+    batch_size: int = Field(default=32, ge=1, description="users a step [paper: 32]")
+    max_items: int = Field(
+        default=20, ge=1, description="most recent items of a user that are distilled"
+    )
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,10 @@ def warm_up(stage: SoftPromptLLM, questions: Questions, seeds: Seeds) -> float:
         positive = targets[rows][:, None]
         drawn = torch.randint(num_items, (256, config.num_candidates - 1), generator=generator)
         users = F.normalize(stage.projectors.users(questions.state[rows]), dim=-1)
-        scores = users @ F.normalize(stage.item_tokens(), dim=-1).T / config.rank_temperature
-        others = scores.gather(1, drawn).masked_fill(drawn == positive, -math.inf)
-        logits = torch.cat([scores.gather(1, positive), others], dim=1)
+        used, place = torch.cat([positive, drawn], dim=1).unique(return_inverse=True)
+        scores = users @ F.normalize(stage.item_tokens(used), dim=-1).T / config.rank_temperature
+        logits = scores.gather(1, place)
+        logits[:, 1:] = logits[:, 1:].masked_fill(drawn == positive, -math.inf)
         loss = F.cross_entropy(logits, torch.zeros(256, dtype=torch.long))
         adam.zero_grad()
         loss.backward()
@@ -66,29 +67,39 @@ def train(
         questions, stage.lexicon, len(items.titles), config.num_candidates,
         config.num_history, seeds.numpy("packs"),
     )  # fmt: skip
-    tuned = [p for p in stage.model.parameters() if p.requires_grad]
-    own = list(stage.projectors.parameters())
-    groups = [{"params": own, "lr": config.projector_learning_rate}]
-    if tuned:
-        groups.append({"params": tuned, "lr": config.learning_rate})
-    adam = torch.optim.Adam(groups, betas=(0.9, 0.98))
+    adam = _optimiser(stage)
     peak = [group["lr"] for group in adam.param_groups]
+    trained = [p for group in adam.param_groups for p in group["params"]]
     done = 0
     for packs, share in curriculum(config, sampler):
         for group, rate in zip(adam.param_groups, peak, strict=True):
             group["lr"] = rate * _rate(done / config.num_train)
         adam.zero_grad()
         loss = _accumulate(stage, packs, questions, share)
-        nn.utils.clip_grad_norm_(own + tuned, 1.0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         adam.step()
         done += sum(len(pack.queries) for pack in packs)
         if progress is not None:
             progress(min(done, config.num_train), config.num_train, loss)
-    del adam
+    adam.zero_grad()
     stage.model.requires_grad_(False)
+    stage.projectors.requires_grad_(False)
     if config.dtype == "bfloat16":
         stage.model.to(torch.bfloat16)
     return stage
+
+
+def _optimiser(stage: SoftPromptLLM) -> torch.optim.Adam:
+    groups = [
+        {
+            "params": list(stage.projectors.parameters()),
+            "lr": stage.config.projector_learning_rate,
+        }
+    ]
+    tuned = [p for p in stage.model.parameters() if p.requires_grad]
+    if tuned:
+        groups.append({"params": tuned, "lr": stage.config.learning_rate})
+    return torch.optim.Adam(groups, betas=(0.9, 0.98), fused=True)
 
 
 def curriculum(config: LLMStageConfig, sampler: PackSampler) -> Iterator[tuple[list[Pack], float]]:
@@ -98,7 +109,7 @@ def curriculum(config: LLMStageConfig, sampler: PackSampler) -> Iterator[tuple[l
         past = done / config.num_train
         recall = past < config.recall_share
         history = past >= config.history_from
-        size, count = _shape(config, history and not recall)
+        size, count = _shape(config, recall)
         packs = [
             sampler.items(size) if recall else sampler.users(size, history) for _ in range(count)
         ]
@@ -108,15 +119,17 @@ def curriculum(config: LLMStageConfig, sampler: PackSampler) -> Iterator[tuple[l
         yield packs, max(0.0, share)
 
 
-def _shape(config: LLMStageConfig, history: bool) -> tuple[int, int]:
-    """Return questions per pack and packs per step; a step holds about as many questions always.
+def _shape(config: LLMStageConfig, recall: bool) -> tuple[int, int]:
+    """Return questions per pack and packs per step.
 
-    History makes a question about four times as long, so packs are halved: attention over a pack
-    grows with its square. The paper's layout has nothing to share: one question a pack.
+    Recall asks for every candidate. Users fill only part of the list with their targets: targets
+    are popular, and an LLM that never saw a random candidate refused would not learn that. The
+    paper's layout shares no prefix: one question a pack.
     """
-    size = config.pack_size if config.layout == "matched" else 1
-    size = max(1, size // 2) if history else size
-    return size, max(1, config.packs_per_step * config.pack_size // size)
+    if config.layout == "paper":
+        return 1, config.packs_per_step * config.pack_size
+    most = config.num_candidates
+    return most if recall else min(config.pack_size, most), config.packs_per_step
 
 
 def _accumulate(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,32 +26,55 @@ class LLMStageConfig(Params):
     """Settings of stage 2; defaults are what works on two cores, not what the paper prints."""
 
     layout: Literal["paper", "matched"] = Field(
-        "matched", description="template; paper: A-LLMRec's order [lineage]; matched [ours]"
+        default="matched", description="template; paper: A-LLMRec's order [lineage]; matched [ours]"
     )
     projector: Literal["paper", "matched"] = Field(
-        "matched", description="F_U, F_I; paper: two MLPs [lineage]; matched: one space [ours]"
+        default="matched",
+        description="F_U, F_I; paper: two MLPs [lineage]; matched: one space [ours]",
     )
     tune: Literal["frozen", "lora", "full"] = Field(
-        "full", description="what of the LLM learns; the paper is contradictory [inferred: frozen]"
+        default="full",
+        description="what of the LLM learns; the paper is contradictory [inferred: frozen]",
     )
-    num_train: int = Field(16_000, ge=1, description="training sequences of stage 2 [ours]")
-    rank_steps: int = Field(120, ge=0, description="ranking steps of the projectors alone [ours]")
-    rank_temperature: float = Field(0.3, gt=0, description="temperature of that loss [ours]")
-    recall_share: float = Field(0.2, ge=0, le=1, description="share of sequences: recall [ours]")
-    anneal_share: float = Field(0.3, ge=0, le=1, description="share: item to user token [ours]")
+    num_train: int = Field(default=16_000, ge=1, description="training sequences of stage 2 [ours]")
+    rank_steps: int = Field(
+        default=120, ge=0, description="ranking steps of the projectors alone [ours]"
+    )
+    rank_temperature: float = Field(
+        default=0.3, gt=0, description="temperature of that loss [ours]"
+    )
+    recall_share: float = Field(
+        default=0.15, ge=0, le=1, description="share of sequences: recall [ours]"
+    )
+    anneal_share: float = Field(
+        default=0.25, ge=0, le=1, description="share: item to user token [ours]"
+    )
     history_from: float = Field(
-        0.5, ge=0, le=1, description="share of sequences after which prompts show history [ours]"
+        default=0.7,
+        ge=0,
+        le=1,
+        description="share of sequences after which prompts show history [ours]",
     )
-    num_history: int = Field(5, ge=0, description="titles of history; A-LLMRec shows 10 [ours]")
-    num_candidates: int = Field(20, ge=2, description="1 positive + 19 random [lineage]")
-    pack_size: int = Field(20, ge=1, description="questions that share a candidate list [ours]")
-    packs_per_step: int = Field(1, ge=1, description="packs per optimiser step [ours]")
-    learning_rate: float = Field(1e-4, gt=0, description="Adam, of the LLM [ours]")
-    projector_learning_rate: float = Field(1e-3, gt=0, description="Adam; paper 1e-4 [ours]")
-    lora_rank: int = Field(16, ge=1, description="rank where tune is lora [ours]")
-    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="compute type [ours]")
-    max_new_tokens: int = Field(32, ge=1, description="longest answer [ours]")
-    noun: str = Field("item", description="what the prompt calls an item, e.g. movie [lineage]")
+    num_history: int = Field(
+        default=5, ge=0, description="titles of history; A-LLMRec shows 10 [ours]"
+    )
+    num_candidates: int = Field(default=20, ge=2, description="1 positive + 19 random [lineage]")
+    pack_size: int = Field(
+        default=10, ge=1, description="questions that share a candidate list [ours]"
+    )
+    packs_per_step: int = Field(default=1, ge=1, description="packs per optimiser step [ours]")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Adam, of the LLM [ours]")
+    projector_learning_rate: float = Field(
+        default=1e-3, gt=0, description="Adam; paper 1e-4 [ours]"
+    )
+    lora_rank: int = Field(default=16, ge=1, description="rank where tune is lora [ours]")
+    dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16", description="compute type [ours]"
+    )
+    max_new_tokens: int = Field(default=32, ge=1, description="longest answer [ours]")
+    noun: str = Field(
+        default="item", description="what the prompt calls an item, e.g. movie [lineage]"
+    )
 
 
 def load_llm(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -79,10 +102,11 @@ class SoftPromptLLM:
     lexicon: Lexicon
     items: ItemSide
 
-    def item_tokens(self) -> Float[Tensor, "item width"]:
-        """Soft tokens of the whole items."""
+    def item_tokens(self, items: Int[Tensor, " item"]) -> Float[Tensor, "item width"]:
+        """Soft tokens of the given items."""
         matched = self.config.projector == "matched"
-        return self.projectors.items(self.items.decoded if matched else self.items.code)
+        vectors = self.items.decoded if matched else self.items.code
+        return self.projectors.items(vectors[items])
 
     def embed(
         self, batch: Batch, states: Float[Tensor, "question dim"], share: float = 1.0
@@ -97,17 +121,14 @@ class SoftPromptLLM:
         """
         table = self.model.get_input_embeddings()
         out = table(batch.ids).detach().float()
-        items = self.item_tokens()
+        used, place = torch.cat([batch.item, batch.target]).unique(return_inverse=True)
+        tokens = self.item_tokens(used)
         rows, columns = batch.item_slot.T
-        out = out.index_put((rows, columns), items[batch.item])
+        out = out.index_put((rows, columns), tokens[place[: len(batch.item)]])
         if len(batch.state):
             users = self.projectors.users(states[batch.state])
             if share < 1:
-                mixed = (1 - share) * items[batch.target] + share * users
-                size = ((1 - share) * items[batch.target].norm(dim=-1, keepdim=True)) + (
-                    share * users.norm(dim=-1, keepdim=True)
-                )
-                users = F.normalize(mixed, dim=-1) * size
+                users = _between(tokens[place[len(batch.item) :]], users, share)
             rows, columns = batch.user_slot.T
             out = out.index_put((rows, columns), users)
         return out
@@ -131,6 +152,15 @@ class SoftPromptLLM:
         """Bfloat16 arithmetic over float32 weights, where the LLM itself is trained so."""
         mixed = self.config.dtype == "bfloat16" and self.model.dtype == torch.float32
         return torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
+
+
+def _between(
+    start: Float[Tensor, "asker width"], stop: Float[Tensor, "asker width"], share: float
+) -> Float[Tensor, "asker width"]:
+    """Vectors at ``share`` of the way, with their lengths interpolated too."""
+    mixed = (1 - share) * start + share * stop
+    length = (1 - share) * start.norm(dim=-1) + share * stop.norm(dim=-1)
+    return F.normalize(mixed, dim=-1) * length[:, None]
 
 
 def prepare(

@@ -18,60 +18,27 @@ never leave the device [paper].
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from pydantic import Field
 from torch import Tensor
 
 from harness.core.averaging import average, join_updates
 from harness.core.messages import Aggregate, Message, ModelAggregate, ModelUpdate
 from harness.core.observe import Catalogue
-from harness.core.params import Paper, Params
+from harness.core.params import Paper
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
 from harness.core.system import Deviation, Domain, LocalSpec, Resources, System, Work
-from models.backbone import BackboneName, SequenceModel, build_backbone, initial_table
+from models.backbone import SequenceModel, build_backbone, initial_table
 from models.compact import compact
+from models.lumos_config import MAX_FUTURE, LumosConfig
+from models.lumos_device import packed_user, view_findings, write_views
 from models.lumos_objective import ChunkLoss
-from models.packing import PackedBatch, PackedUser, collate, pack_user, without_counterfactual
+from models.packing import PackedBatch, PackedUser, collate, without_counterfactual
 from models.sequences import complement_sample
-
-MAX_FUTURE = 5
-"""Items a future view appends at most [digest-A: 3-5]; they need positions past the history's."""
-
-
-class LumosConfig(Params):
-    """Every choice of LUMOS; defaults are the source's, tuned ones say so."""
-
-    backbone: BackboneName = Field("sasrec", description="[digest-A: SASRec, GRU4Rec alternative]")
-    embedding_size: int = Field(64, ge=2, description="[digest-A's usage example]")
-    num_blocks: int = Field(2, ge=1, description="[digest-A's usage example]")
-    num_heads: int = Field(2, ge=1, description="[ours; lineage: 1]")
-    max_length: int = Field(50, ge=2, description="history items read [digest-A]")
-    rounds: int = Field(100, ge=0, description="[digest-A: 100]")
-    cohort_fraction: float = Field(0.1, gt=0, le=1, description="clients a round [digest-A: 0.1]")
-    local_epochs: int = Field(5, ge=1, description="one step each: a client's data is one batch")
-    optimizer: Literal["adam", "sgd"] = Field("adam", description="[digest-A: Adam]")
-    learning_rate: float = Field(1e-3, gt=0, description="[digest-A: 1e-3]")
-    weight_decay: float = Field(1e-5, ge=0, description="[digest-A: 1e-5]; decoupled [ours]")
-    clip_norm: float = Field(5.0, ge=0, description="per-step gradient clipping [digest-A: 5.0]")
-    contrastive_weight: float = Field(0.1, ge=0, description="λ [digest-A: 0.1]")
-    temperature: float = Field(0.07, gt=0, description="τ [digest-A: 0.07]")
-    future: bool = Field(True, description="use the future view [paper]")
-    rephrased: bool = Field(True, description="use the rephrased view [paper]")
-    counterfactual: bool = Field(True, description="use the counterfactual view [paper]")
-    item_aggregation: Literal["touched", "cohort"] = Field(
-        "touched",
-        description="average an item row over the clients that sent it [ours], or over the whole "
-        "cohort as a literal reading of the mean has it [digest-A], which ends at popularity",
-    )
-    server_learning_rate: float = Field(1.0, gt=0, description="1 is plain averaging [digest-A]")
-    chunk_clients: int = Field(32, ge=1, description="clients trained at once (memory, not result)")
-    llm: str = Field("smollm2-135m", description="asset, path or hub name [not stated anywhere]")
-    encoder: str = Field("minilm-l6", description="sentence encoder that grounds LLM text [ours]")
 
 
 @dataclass(frozen=True)
@@ -91,27 +58,6 @@ class LumosState:
     seen: tuple[Int[np.ndarray, " item"], ...]
     titles: tuple[str, ...]
     findings: dict[str, float]
-
-
-def _packed(
-    user: int, history: Int[np.ndarray, " event"], views: Views | None, config: LumosConfig
-) -> PackedUser | None:
-    """Pack one user's sequences, cut to what the encoder reads; None without a training pair."""
-    if len(history) < 2:
-        return None
-    kept = history[-config.max_length :].tolist()
-    if views is None:
-        return pack_user(kept, None, None, None)
-    present = views.present[user]
-    use_future = config.future and present[0]
-    use_rephrased = config.rephrased and present[1]
-    use_counterfactual = config.counterfactual and present[2]
-    return pack_user(
-        kept,
-        views.future[user][len(history) :][:MAX_FUTURE] if use_future else None,
-        views.rephrased[user][-len(kept) :] if use_rephrased else None,
-        views.counterfactual[user][: config.max_length] if use_counterfactual else None,
-    )
 
 
 @SYSTEMS.register("lumos")
@@ -179,14 +125,15 @@ class Lumos(System):
         )
         views = write_views(domain, config, resources) if self.assets() else None
         packed = tuple(
-            _packed(user, history, views, config) for user, history in enumerate(domain.histories)
+            packed_user(user, history, views, config)
+            for user, history in enumerate(domain.histories)
         )
         return LumosState(
             model=model,
             packed=packed,
             seen=tuple(np.unique(h) for h in domain.histories),
             titles=domain.titles,
-            findings=views.findings() if views else {},
+            findings=view_findings(views) if views else {},
         )
 
     def local(self, state: LumosState, work: Work) -> ModelUpdate:

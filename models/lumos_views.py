@@ -9,84 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
-from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core.seeds import Seeds
 from harness.language.encoder import SentenceEncoder
 from harness.language.generator import Decoding, TextGenerator
 from harness.language.grounding import Grounder, Mapped, display_title, split_titles
 from models import lumos_prompts as prompts
+from models.lumos_view_config import VIEW_NAMES, ViewName, ViewsConfig
 from models.lumos_view_rules import exchange_neighbours, new_items, substitute, valid_enough
 from models.lumos_view_statistics import ViewStatistics, summarise
 
-ViewName = Literal["future", "rephrased", "counterfactual"]
-VIEW_NAMES: tuple[ViewName, ...] = ("future", "rephrased", "counterfactual")
+__all__ = ["VIEW_NAMES", "ViewName", "Views", "ViewsConfig", "build_views"]
+
 _TOKENS_PER_TITLE = 7
-
-
-class ViewsConfig(BaseModel):
-    """How the views are asked for and built."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    item_kind: str = Field(
-        "movies", min_length=1, description="plural noun for the items in the prompts [ours]"
-    )
-    history_length: int = Field(
-        5, ge=1, description="most recent titles shown to the LLM [ours: a token costs time]"
-    )
-    examples: int = Field(3, ge=0, description="catalogue examples in each prompt [ours]")
-    future_items: int = Field(
-        4, ge=1, le=20, description="next items asked for and appended to S_u; 3-5 [digest-A]"
-    )
-    substitutions: int = Field(
-        2,
-        ge=0,
-        description="most recent items to replace by near-equivalents [digest-A: substitution; "
-        "ours: how many]",
-    )
-    alternatives: int = Field(
-        3, ge=1, description="near-equivalents asked for per item, of which one is used [ours]"
-    )
-    swaps: int = Field(
-        1, ge=0, description="adjacent pairs exchanged: 'mild reordering' [digest-A; ours: 1]"
-    )
-    counterfactual_items: int = Field(
-        6, ge=1, le=50, description="length asked for of the counterfactual sequence [ours]"
-    )
-    counterfactual_source: Literal["llm", "farthest"] = Field(
-        "llm",
-        description="llm: asked for another kind [paper: the idea; digest-A: opposite categories]; "
-        "farthest: drawn from the quarter of the catalogue farthest from the history [ours]",
-    )
-    answer: Literal["text", "shortlist"] = Field(
-        "text",
-        description="text: the LLM writes freely and titles are grounded afterwards [digest-A]; "
-        "shortlist: it can only write titles from a list that the sentence encoder retrieves "
-        "(near for the first two views, far for the third) [ours]",
-    )
-    shortlist: int = Field(40, ge=1, description="titles to choose from with 'shortlist' [ours]")
-    threshold: float = Field(
-        0.6, ge=-1, le=1, description="least cosine of a nearest-neighbour match [ours]"
-    )
-    min_valid: float = Field(
-        0.5, ge=0, le=1, description="a view is dropped when a smaller share maps [digest-A advice]"
-    )
-    drop_copied: bool = Field(
-        True, description="leave items of the history out of the appended future items [ours]"
-    )
-    temperature: float = Field(
-        0.7,
-        ge=0,
-        description="of sampling; 0 is greedy, where one title reached up to 77 % of users [ours]",
-    )
-    sampling_seed: int = Field(
-        0, ge=0, description="of the LLM and of the examples, so that all seeds share texts [ours]"
-    )
 
 
 @dataclass(frozen=True)
@@ -119,6 +57,10 @@ class _Room:
     config: ViewsConfig
 
     @property
+    def bound(self) -> bool:
+        return self.config.answer == "shortlist"
+
+    @property
     def seeds(self) -> Seeds:
         return Seeds(self.config.sampling_seed).child("lumos views")
 
@@ -136,7 +78,7 @@ class _Room:
             seed=self.config.sampling_seed,
         )
         bound = None
-        if self.config.answer == "shortlist":
+        if self.bound:
             decoding = decoding.model_copy(update={"max_new_tokens": 3 * decoding.max_new_tokens})
             names = self.catalogue.titles
             bound = [sorted({names[item] for item in items}) for items in lists]
@@ -230,6 +172,7 @@ def _future(room: _Room, histories: Sequence[Sequence[int]], users: Sequence[int
     lists = [
         catalogue.near(shown, config.shortlist, without=histories[user])
         for user, shown in zip(users, recent, strict=True)
+        if room.bound
     ]
     questions = [prompts.ask(catalogue, head, prompts.FUTURE[1], shown) for shown in recent]
     built = _Built.empty(len(histories))
@@ -263,7 +206,11 @@ def _rephrased(
         for user in users
     }
     items = sorted({item for user in users for item in last[user]})
-    lists = [catalogue.near([item], config.shortlist // 4 + 1, without=[item]) for item in items]
+    lists = [
+        catalogue.near([item], config.shortlist // 4 + 1, without=[item])
+        for item in items
+        if room.bound
+    ]
     questions = [prompts.ask(catalogue, head, prompts.SIMILAR[1], [item]) for item in items]
     answers = dict(zip(items, room.answers(questions, config.alternatives, lists), strict=True))
     like = {item: new_items(mapped, [item]) for item, mapped in answers.items()}
@@ -290,6 +237,7 @@ def _counterfactual(
     far = [
         catalogue.far(shown, config.shortlist, histories[user], room.seeds)
         for user, shown in zip(users, recent, strict=True)
+        if room.bound or config.counterfactual_source == "farthest"
     ]
     built = _Built.empty(len(histories))
     if config.counterfactual_source == "farthest":

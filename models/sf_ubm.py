@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from harness.language.encoder import SentenceEncoder
 from models.backbone import SequenceModel
 from models.central import CentralConfig
 from models.fkd import FkdConfig, FkdData, Mapping, fit_fkd
-from models.llm_stage import LLMStage, LLMStageConfig
+from models.llm_stage import ItemSide, LLMStage, LLMStageConfig, Questions
 from models.pretrain import pretrained
 
 
@@ -41,21 +42,25 @@ class SfUbmConfig(Params):
     """Every choice of SF-UBM; defaults are the paper's where it states one."""
 
     backbone: CentralConfig = Field(
-        CentralConfig(embedding_size=50, num_heads=1, dropout=0.5),
+        default=CentralConfig(embedding_size=50, num_heads=1, dropout=0.5),
         description="SASRec, pre-trained and frozen; d = 50 [paper], 1 head, dropout 0.5 [lineage]",
     )
-    num_clusters: int = Field(90, ge=1, description="K [paper: 90 / 100 / 70]")
-    max_iterations: int = Field(300, ge=1, description="of k-means [paper]")
-    tolerance: float = Field(1e-4, ge=0, description="of k-means [paper]")
+    num_clusters: int = Field(default=90, ge=1, description="K [paper: 90 / 100 / 70]")
+    max_iterations: int = Field(default=300, ge=1, description="of k-means [paper]")
+    tolerance: float = Field(default=1e-4, ge=0, description="of k-means [paper]")
     federated: bool = Field(
-        True, description="cluster both domains together; off clusters the own domain only"
+        default=True, description="cluster both domains together; off clusters the own domain only"
     )
-    fkd: FkdConfig = Field(FkdConfig(), description="stage 1c")
-    language_stage: bool = Field(True, description="train and evaluate stage 2")
-    stage2: LLMStageConfig = Field(LLMStageConfig(), description="stage 2")
-    answer_users: int = Field(100, ge=0, description="test users that stage 2 answers for")
-    llm: str = Field("smollm2-135m", description="asset, path or hub name [paper: OPT-6.7B]")
-    encoder: str = Field("minilm-l6", description="asset, path or hub name [paper: 768-d SBERT]")
+    fkd: FkdConfig = Field(default=FkdConfig(), description="stage 1c")
+    language_stage: bool = Field(default=True, description="train and evaluate stage 2")
+    stage2: LLMStageConfig = Field(default=LLMStageConfig(), description="stage 2")
+    answer_users: int = Field(default=100, ge=0, description="test users that stage 2 answers for")
+    llm: str = Field(
+        default="smollm2-135m", description="asset, path or hub name [paper: OPT-6.7B]"
+    )
+    encoder: str = Field(
+        default="minilm-l6", description="asset, path or hub name [paper: 768-d SBERT]"
+    )
 
 
 @dataclass(frozen=True)
@@ -201,7 +206,7 @@ class SfUbm(System):
         means = KMeans(
             n_clusters=min(config.num_clusters, len(vectors)),
             init="k-means++",
-            n_init=1,
+            n_init="auto",
             max_iter=config.max_iterations,
             tol=config.tolerance,
             random_state=seeds.integer("k-means") % 2**32,
@@ -242,6 +247,28 @@ class SfUbm(System):
         )
         return fit_fkd(data, self.config.fkd, seeds.child("fkd"))
 
+    def _language_stage(
+        self, state: SfUbmState, model: SequenceModel, mapping: Mapping, seeds: Seeds
+    ) -> LLMStage | None:
+        """Train stage 2 on every moment of the training histories; None where it is left out."""
+        config, target = self.config, state.domains[0]
+        if not config.language_stage:
+            return None
+        items = ItemSide(
+            titles=target.titles,
+            code=mapping.codes(model.table),
+            decoded=mapping.decoded(model.table),
+        )
+        say = state.resources.progress
+        return LLMStage.fit(
+            config.stage2,
+            Path(state.resources.paths["llm"]),
+            items,
+            training_questions(model, target.histories),
+            seeds.child("stage 2"),
+            lambda done, total, loss: say(f"stage 2: {done} of {total}, loss {loss:.3f}"),
+        )
+
     def catalogue(self, state: SfUbmState) -> Catalogue:
         """Return both domains' public titles with the public encoder's vectors."""
         titles = tuple(title for domain in state.domains for title in domain.titles)
@@ -250,3 +277,19 @@ class SfUbm(System):
     def protocol(self) -> dict[str, Any]:
         """Return what every participant knows."""
         return {"num_clusters": self.config.num_clusters, "encoder": self.config.encoder}
+
+
+def training_questions(
+    model: SequenceModel, histories: tuple[Int[np.ndarray, " event"], ...]
+) -> Questions:
+    """Return every moment of the training histories: what came before, and the item that came."""
+    prefixes: list[list[int]] = []
+    targets: list[int] = []
+    seen: list[frozenset[int]] = []
+    for history in histories:
+        had = frozenset(history.tolist())
+        for place in range(1, len(history)):
+            prefixes.append(history[:place].tolist())
+            targets.append(int(history[place]))
+            seen.append(had)
+    return Questions(model.encode(prefixes), prefixes, targets, seen)

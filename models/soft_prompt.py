@@ -54,7 +54,9 @@ class Lexicon:
             codes += [item_code(item), *self.titles[item], *self.end]
         return codes
 
-    def query(self, history: Sequence[int], candidates: Sequence[int], asker: int = USER) -> list:
+    def query(
+        self, history: Sequence[int], candidates: Sequence[int], asker: int = USER
+    ) -> list[int]:
         """Return the codes from the end of the prefix to just before the answer.
 
         Args:
@@ -205,16 +207,15 @@ def _flatten(pack: Pack, lexicon: Lexicon) -> _Row:
     return row
 
 
-def _table(rows: Sequence[tuple], width: int) -> Int[Tensor, "row column"]:
+def _table(rows: Sequence[tuple[int, ...]], width: int) -> Int[Tensor, "row column"]:
     return torch.tensor(rows, dtype=torch.long).reshape(-1, width)
 
 
 def _linear(size_in: int, size_out: int, generator: torch.Generator) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, size_in, size_out)
+    layer = nn.Linear(size_in, size_out, device="meta").to_empty(device="cpu")
     bound = 1 / math.sqrt(size_in)
-    with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
+    for weight in layer.parameters():
+        weight.data.uniform_(-bound, bound, generator=generator)
     return layer
 
 

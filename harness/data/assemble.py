@@ -32,14 +32,7 @@ def assemble(
     policy: RowPolicy,
     user_attributes: pd.DataFrame | None = None,
 ) -> Interactions:
-    """Check, sort and code the rows.
-
-    Args:
-        name: of the data set.
-        events: the log.
-        catalogue: the items, or ``None`` where only ids are known.
-        policy: what to do with bad and doubled rows.
-        user_attributes: indexed by user id; users who are not listed get empty values.
+    """Check, sort and code the rows; ``user_attributes`` are indexed by user id.
 
     Raises:
         DataError: no rows, or bad rows that may not be dropped.
@@ -51,38 +44,29 @@ def assemble(
     good = good_rows(events, user, item, catalogue, policy)
     if not good.any():
         raise DataError(f"{events.source}: no good row is left of {len(good)}")
-    key = events.timestamp if events.timestamp is not None else events.order
     rows = _sorted_rows(user.codes, (events.order, events.timestamp), good)
-    disorder = int(((np.diff(rows) < 0) & (np.diff(user.codes[rows]) == 0)).sum())
-    doubled = _duplicates(
-        user.codes[rows], item.codes[rows], key[rows] if key is not None else None
-    )
-    if policy.duplicates == "merge":
-        rows = rows[~doubled]
-    dropped = len(good) + len(events.malformed) - int(good.sum())
+    rows, counts = _merged(events, user.codes, item.codes, rows, policy)
     report: dict[str, int | float | str] = {
         "rows_read": len(good) + len(events.malformed),
-        "rows_bad_dropped": dropped,
-        "rows_out_of_order_sorted": disorder,
-        "duplicate_rows": int(doubled.sum()),
-        "duplicate_rows_merged": int(doubled.sum()) if policy.duplicates == "merge" else 0,
+        "rows_bad_dropped": len(good) + len(events.malformed) - int(good.sum()),
+        **counts,
         "ids_merged_by_normalisation": merged_users + merged_items,
         "order_by": _order_name(events),
         **(events.notes or {}),
         **_suspicious_times(events.timestamp, good),
     }
-    coded_users, user_counts = _present(user, rows)
+    present, lengths = _present(user, rows)
     data = Interactions(
         name=name,
-        users=pick(user.values, coded_users),
+        users=pick(user.values, present),
         items=[],
         titles=[],
         sequences=[],
-        timestamps=None if events.timestamp is None else cut(events.timestamp[rows], user_counts),
-        ratings=None if events.rating is None else cut(events.rating[rows], user_counts),
+        timestamps=None if events.timestamp is None else cut(events.timestamp[rows], lengths),
+        ratings=None if events.rating is None else cut(events.rating[rows], lengths),
         report=report,
     )
-    data = _with_items(data, item, rows, user_counts, catalogue)
+    data = _with_items(data, item, rows, lengths, catalogue)
     return _with_attributes(data, user_attributes)
 
 
@@ -112,6 +96,26 @@ def _sorted_rows(
         if key is not None and (np.diff(key[rows]) < 0).any():
             rows = rows[np.argsort(key[rows], kind="stable")]
     return rows[np.argsort(user[rows], kind="stable")]
+
+
+def _merged(
+    events: EventTable,
+    user: Int[np.ndarray, " row"],
+    item: Int[np.ndarray, " row"],
+    rows: Int[np.ndarray, " kept"],
+    policy: RowPolicy,
+) -> tuple[Int[np.ndarray, " kept"], dict[str, int | float | str]]:
+    """Count what sorting moved and what is doubled; leave doubles out if they are to be merged."""
+    moved = int(((np.diff(rows) < 0) & (np.diff(user[rows]) == 0)).sum())
+    key = events.timestamp if events.timestamp is not None else events.order
+    doubled = _duplicates(user[rows], item[rows], None if key is None else key[rows])
+    merge = policy.duplicates == "merge"
+    counts: dict[str, int | float | str] = {
+        "rows_out_of_order_sorted": moved,
+        "duplicate_rows": int(doubled.sum()),
+        "duplicate_rows_merged": int(doubled.sum()) if merge else 0,
+    }
+    return (rows[~doubled] if merge else rows), counts
 
 
 def _duplicates(

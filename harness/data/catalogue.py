@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.data.cleaning import bad_id, clean_id, clean_text, joined_text, with_year
+from harness.data.cleaning import bad_id, clean_id, clean_text, joined_text, unescaped, with_year
 
 MOVIELENS_GENRES = (
     "unknown",
@@ -68,29 +68,14 @@ def make_catalogue(
     """Clean the columns of an item file.
 
     Of two rows with one id the first is kept. Two items with one title stay two items: both cases
-    are counted.
-
-    Args:
-        source: file name, for messages.
-        ids: as in the file.
-        titles: as in the file.
-        years: release year; appended to the title where it is four digits.
-        attributes: genres or categories.
-        details: further columns (description, brand) that go into the text only.
-        complete: whether unlisted items are an error.
+    are counted. A year of four digits is appended to the title; ``details`` are further columns
+    (description, brand) that go into the text only.
     """
-    first: dict[str, int] = {}
-    bad: list[tuple[int, str]] = []
-    for row, raw in enumerate(ids):
-        key = clean_id(raw)
-        if bad_id(key):
-            bad.append((row + 1, raw))
-        else:
-            first.setdefault(key, row)
+    first, bad = _first_rows(ids)
     out = Catalogue(source, [], [], [], None if attributes is None else [], complete, {}, bad)
     replaced = shortened = 0
     for key, row in first.items():
-        title, surrogates, cut = clean_text(titles[row])
+        title, surrogates, cut = clean_text(unescaped(titles[row]))
         replaced, shortened = replaced + surrogates, shortened + cut
         title = with_year(title, years[row]) if years is not None else title
         kinds = attributes[row] if attributes is not None else ()
@@ -107,6 +92,19 @@ def make_catalogue(
         titles_shortened=shortened,
     )
     return out
+
+
+def _first_rows(ids: Sequence[str]) -> tuple[dict[str, int], list[tuple[int, str]]]:
+    """Return the first row of each id, and the rows whose id is none."""
+    first: dict[str, int] = {}
+    bad: list[tuple[int, str]] = []
+    for row, raw in enumerate(ids):
+        key = clean_id(raw)
+        if bad_id(key):
+            bad.append((row + 1, raw))
+        else:
+            first.setdefault(key, row)
+    return first, bad
 
 
 def split_attributes(values: Sequence[str]) -> list[tuple[str, ...]]:

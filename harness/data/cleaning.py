@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ MAX_TITLE_CHARACTERS = 1000
 MAX_TEXT_CHARACTERS = 4000
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ENTITY = re.compile(r"&(#\d+|#[xX][0-9a-fA-F]+|[A-Za-z]\w*);")
 _SPACE = re.compile(r"\s+")
 # What a table program makes of an integer id: a missing value, a sentinel, a decimal number.
 _BAD_ID = re.compile(r"(nan|none|null|[+-]?inf|-\d+|[+-]?\d+\.\d*(e[+-]?\d+)?)", re.IGNORECASE)
@@ -28,6 +30,11 @@ def clean_text(text: str, limit: int = MAX_TITLE_CHARACTERS) -> tuple[str, int, 
         text = unicodedata.normalize("NFC", text)
     text = _SPACE.sub(" ", text).strip()
     return text[:limit], replaced, len(text) > limit
+
+
+def unescaped(text: str) -> str:
+    """Return text with complete HTML entities (``&#8230;``) resolved, as some titles hold them."""
+    return _ENTITY.sub(lambda found: html.unescape(found[0]), text) if "&" in text else text
 
 
 def clean_id(text: str) -> str:

@@ -148,7 +148,7 @@ def read_table(
         names: columns of a file without header.
         coded: columns to hold as codes, for ids.
         encoding: ``utf-8`` or ``latin-1``.
-        typed_header: header entries are RecBole's ``name:type``.
+        typed_header: RecBole's ``name:type``.
 
     Raises:
         DataError: missing, damaged, empty or only a header.
@@ -162,10 +162,11 @@ def read_table(
     if names is None:
         names = _header(data, delimiter, quoted, typed_header)
         skip = 1
-    malformed: list[int] = []
-    columns = _parse(data, path, names, skip, delimiter, quoted, coded, malformed)
-    line = _lines(data, skip, malformed, len(next(iter(columns.values()), ())))
-    good, bad = line
+    parse = pa_csv.ParseOptions(
+        delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted
+    )
+    columns, malformed = _parse(data, path, names, skip, parse, coded)
+    good, bad = _lines(data, skip, malformed, len(next(iter(columns.values()), ())))
     if not len(good) and not bad:
         seen = ", ".join(repr(name) for name in names[:12])
         raise DataError(f"{path}: only a header, no rows; columns seen: {seen}")
@@ -185,11 +186,11 @@ def _parse(
     path: Path,
     names: Sequence[str],
     skip: int,
-    delimiter: str,
-    quoted: bool,
+    parse: pa_csv.ParseOptions,
     coded: Collection[str],
-    malformed: list[int],
-) -> dict[str, pa.Array]:
+) -> tuple[dict[str, pa.Array], list[int]]:
+    """Return the columns, and the numbers of rows with another number of fields."""
+    malformed: list[int] = []
     if len(set(names)) != len(names):
         raise DataError(f"{path}: a column name stands twice in the header: {', '.join(names)}")
 
@@ -197,6 +198,7 @@ def _parse(
         malformed.append(row.number)
         return "skip"
 
+    parse.invalid_row_handler = note
     id_type = pa.dictionary(pa.int32(), pa.string())
     try:
         table = pa_csv.read_csv(
@@ -207,12 +209,7 @@ def _parse(
                 column_names=list(names),
                 skip_rows=skip,
             ),
-            parse_options=pa_csv.ParseOptions(
-                delimiter=delimiter,
-                quote_char='"' if quoted else False,
-                newlines_in_values=quoted,
-                invalid_row_handler=note,
-            ),
+            parse_options=parse,
             convert_options=pa_csv.ConvertOptions(
                 column_types={n: id_type if n in coded else pa.string() for n in names},
                 strings_can_be_null=False,
@@ -221,11 +218,10 @@ def _parse(
     except pa.ArrowInvalid as error:
         if "Empty CSV" not in str(error):
             raise DataError(f"{path}: {error}") from error
-        return {name: pa.array([], pa.string()) for name in names}
+        return {name: pa.array([], pa.string()) for name in names}, malformed
     table = table.unify_dictionaries().combine_chunks()
-    return {
-        name: _one_chunk(column) for name, column in zip(names, table.itercolumns(), strict=True)
-    }
+    columns = zip(names, table.itercolumns(), strict=True)
+    return {name: _one_chunk(column) for name, column in columns}, malformed
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -141,13 +141,12 @@ def genre_domains(
         if not keep.any():
             raise DataError(f"data set {data.name!r}: no events of {', '.join(group)}")
         part = replace(data.keeping(keep), name=f"{data.name} {group[0]}")
+        dropped = (user_side == index) & (item_side != index)
         parts.append(
             part.noting(
                 domain_genres=", ".join(group),
                 domain_users_dealt=int((half == index).sum()),
-                domain_events_of_the_other_genres_dropped=int(
-                    ((user_side == index) & (item_side != index)).sum()
-                ),
+                domain_events_of_other_genres_dropped=int(dropped.sum()),
                 items_without_a_genre_of_either_group=int((side < 0).sum()),
             )
         )

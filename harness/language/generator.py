@@ -44,17 +44,22 @@ class Decoding(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_new_tokens: int = Field(32, ge=1, description="upper limit of new tokens per text")
+    max_new_tokens: int = Field(default=32, ge=1, description="upper limit of new tokens per text")
     stop: tuple[str, ...] = Field(
-        (), description="strings that end a text; the text is cut before the one that ended it"
+        default=(),
+        description="strings that end a text; the text is cut before the one that ended it",
     )
     stop_after: int = Field(
-        1, ge=1, description="end at the n-th occurrence of any stop string, not at the first"
+        default=1,
+        ge=1,
+        description="end at the n-th occurrence of any stop string, not at the first",
     )
     temperature: float = Field(
-        0.0, ge=0, description="0 takes the most probable token; above, samples (Gumbel-max)"
+        default=0.0,
+        ge=0,
+        description="0 takes the most probable token; above, samples (Gumbel-max)",
     )
-    seed: int = Field(0, ge=0, description="of the sampling; unused at temperature 0")
+    seed: int = Field(default=0, ge=0, description="of the sampling; unused at temperature 0")
 
     def end(self, text: str) -> int | None:
         """Return where ``text`` is to be cut, or None when it may go on."""
@@ -247,7 +252,9 @@ class TextGenerator:
 
         def text_of(new: Sequence[int]) -> str:
             kept = [token for token in new if token not in ends]
-            return tokenizer.decode(kept, clean_up_tokenization_spaces=False)
+            return tokenizer.decode(
+                kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
 
         def finished(new: Sequence[int]) -> bool:
             return new[-1] in ends or decoding.end(text_of(new)) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import pkgutil
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ import attacks
 from harness.core.attack import AttackContext, InferenceAttack, PoisoningAttack
 from harness.core.messages import EmbeddingUpload, Message, ModelUpdate
 from harness.core.observe import NotGranted
+from harness.core.params import Fidelity
 from harness.core.registry import ATTACKS
 from harness.core.seeds import Seeds
 from tests.unit.attacks.cases import catalogue, rows_of, same, update, upload, view
@@ -54,11 +55,7 @@ def some(message: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("cls", ALL, ids=named)
 def test_declares_source_surface_and_config(cls: Any) -> None:
-    assert cls.paper.reference and cls.paper.fidelity in (
-        "reimplementation",
-        "simplified",
-        "baseline",
-    )
+    assert cls.paper.reference and cls.paper.fidelity in get_args(Fidelity)
     assert cls.reads and cls.threat_model.words and cls.summary().endswith(".")
     config = cls().config
     assert cls.Config.model_validate_json(config.model_dump_json()) == config

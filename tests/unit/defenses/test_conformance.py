@@ -6,7 +6,7 @@ import copy
 import importlib
 import pkgutil
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 import defenses
 from harness.core.defense import DataPlan, Federation
 from harness.core.messages import EmbeddingUpload, Message, ModelUpdate
+from harness.core.params import Fidelity
 from harness.core.registry import DEFENSES
 from harness.core.seeds import Seeds
 from tests.unit.attacks.cases import NUM_ITEMS, same, update, upload
@@ -54,11 +55,7 @@ def run(
 
 @pytest.mark.parametrize("cls", ALL, ids=named)
 def test_declares_source_surface_and_config(cls: Any) -> None:
-    assert cls.paper.reference and cls.paper.fidelity in (
-        "reimplementation",
-        "simplified",
-        "baseline",
-    )
+    assert cls.paper.reference and cls.paper.fidelity in get_args(Fidelity)
     assert cls.reads and cls.summary().endswith(".")
     assert cls.strength in cls.Config.model_fields
     config = cls().config

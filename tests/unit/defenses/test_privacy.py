@@ -1,4 +1,4 @@
-"""DP-FedAvg and local DP: null cases, noise and clip in closed form, accountants against oracles."""
+"""DP-FedAvg and local DP: null cases, noise and clip in closed form, accountants and oracles."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from tests.unit.attacks.cases import DIM, NUM_ITEMS, rows_of, same, update
 FEDERATION = Federation(
     num_clients=100, cohort_size=10, num_rounds=20, num_items=NUM_ITEMS, round_index=0
 )
-ONCE = Federation(num_clients=1000, cohort_size=1000, num_rounds=1, num_items=NUM_ITEMS)
 
 
 def ready(defense, federation=FEDERATION):
@@ -148,25 +147,24 @@ def test_dp_budget_is_met_and_says_against_whom():
 
 
 def test_less_budget_means_more_noise_and_large_budgets_hardly_any():
-    z = [ready(DPFedAvg(epsilon=e)).noise_multiplier for e in (0.1, 1.0, 8.0, 1e3, 1e6)]
+    z = [ready(DPFedAvg(epsilon=e)).noise_multiplier for e in (0.1, 8.0, 1e6)]
     assert z == sorted(z, reverse=True) and z[0] > 5 and z[-1] < 0.02
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0, 8.0])
 def test_rdp_accountant_against_the_exact_gaussian(epsilon):
-    """One round of everybody: the exact curve is known; Rényi is an upper bound, 25 % loose here."""
-    z = calibrate(epsilon, 1e-5, ONCE, "rdp")
+    """One round of everybody: the exact curve is known; Rényi is an upper bound, 25 % loose."""
+    z = calibrate(epsilon, 1e-5, 1.0, 1, "rdp")
     exact = epsilon_of(1e-5, 1 / z)
     assert exact <= epsilon <= exact * 1.25
-    assert epsilon_spent(z, 1e-5, ONCE, "rdp") == pytest.approx(epsilon, rel=2e-3)
+    assert epsilon_spent(z, 1e-5, 1.0, 1, "rdp") == pytest.approx(epsilon, rel=2e-3)
 
 
 @pytest.mark.parametrize("accountant", ["rdp", "prv"])
 def test_subsampled_accountant_against_the_exact_one_round_curve(accountant):
-    """One Poisson round: δ(ε) by integrating the mixture (1−q)N(0,z²) + qN(1,z²) against N(0,z²)."""
-    federation = Federation(num_clients=100, cohort_size=20, num_rounds=1, num_items=1)
+    """One Poisson round: δ(ε) by integrating (1−q)N(0,z²) + qN(1,z²) against N(0,z²)."""
     z, q = 0.8, 0.2
-    claimed = epsilon_spent(z, 1e-4, federation, accountant)
+    claimed = epsilon_spent(z, 1e-4, q, 1, accountant)
 
     def hockey_stick(epsilon, remove):
         def gap(x):
@@ -244,12 +242,12 @@ def test_local_dp_without_noise_is_clipping_alone():
 
 def test_local_noise_covers_the_whole_table_with_the_stated_deviation():
     federation = replace(FEDERATION, num_items=3000)
-    defense = ready(LocalDP(noise_multiplier=0.5, clip_norm=2.0), federation)
+    defense = ready(LocalDP(noise_multiplier=0.25, clip_norm=2.0), federation)
     silent = update(4).scaled(torch.zeros(4))
     sent = defense.on_client(silent, federation, Seeds(0))
     assert torch.equal(sent.row_ids, torch.arange(3000).repeat(4, 1))
     n = sent.rows.numel()
-    assert sent.rows.std().item() == pytest.approx(1.0, rel=5 / math.sqrt(2 * n))
+    assert sent.rows.std().item() == pytest.approx(0.5, rel=5 / math.sqrt(2 * n))
     assert (sent.rows != 0).any(2).all() and (sent.dense["bias"] != 0).all()
     correlation = torch.corrcoef(sent.rows.flatten(1)).fill_diagonal_(0).abs().max()
     assert correlation < 5 / math.sqrt(n / 4), "two clients share their noise"
