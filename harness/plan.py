@@ -68,7 +68,8 @@ def expand(scenario: Scenario) -> Plan:
     """Expand a scenario into cells.
 
     Cells without an attack come once for each noisy fraction, with no malicious client; a malicious
-    fraction of 0 gives no poisoned cell; anchors come once for each data set and seed. Pairs that
+    fraction of 0 gives no poisoned cell; anchors come once for each data set,
+    noisy fraction and seed: they train on what the systems train on. Pairs that
     do not meet, or that the scenario leaves out, are returned with their reason.
 
     Raises:
@@ -90,7 +91,8 @@ def _spec(label: str, entry: PluginEntry) -> PluginSpec:
 def _anchor_settings(scenario: Scenario) -> Iterator[_Setting]:
     for dataset in scenario.datasets:
         for label, entry in scenario.anchors.items():
-            yield _Setting(_spec(label, entry), dataset, anchor=True)
+            for noisy in scenario.clients.noisy.fraction:
+                yield _Setting(_spec(label, entry), dataset, anchor=True, noisy=noisy)
 
 
 def _choices(scenario: Scenario) -> list[_Choice]:

@@ -75,7 +75,7 @@ def score_system(sheet: Sheet, cell: Cell, case: Case, outcome: Outcome) -> None
     if limit:
         score_answers(sheet, outcome.released, case.truth, count, limit, seeds)
     for metric, value in case.training.system.findings(outcome.state).items():
-        sheet.figure(metric, value, side="cost", better="higher")
+        sheet.figure(metric, NAN if value is None else value, side="cost", better="higher")
 
 
 def score_attacks(sheet: Sheet, case: Case, outcome: Outcome) -> None:

@@ -124,8 +124,6 @@ def _holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())
         since = datetime.fromtimestamp(float(holder["started"]), UTC)
-        return (
-            f"process {holder['pid']} on {holder['host']} (since {since:%Y-%m-%d %H:%M} UTC)"
-        )
+        return f"process {holder['pid']} on {holder['host']} (since {since:%Y-%m-%d %H:%M} UTC)"
     except (OSError, ValueError, KeyError, TypeError):
         return "an unknown process"

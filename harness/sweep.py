@@ -16,9 +16,10 @@ import pandas as pd
 
 from harness.assets import cache_dir
 from harness.case import check_against_data
-from harness.cells import Cell, NotRun
+from harness.cells import Cell, NotRun, canonical
 from harness.core.errors import RunError
 from harness.core.registry import ATTACKS, SYSTEMS
+from harness.core.system import Part
 from harness.plan import Plan, expand
 from harness.progress import Progress
 from harness.provenance import manifest, timestamp
@@ -145,16 +146,20 @@ class Sweep:
         return (self.folder / "cells" / cell.id / "done.json").exists()
 
     def _prepare(self, cells: Sequence[Cell]) -> None:
-        """Write what cells share (LLM texts, embeddings) once, with all threads in one process."""
+        """Fill the caches that cells share (LLM texts, pre-trained models), once and in parts."""
         first = list(distinct_preparations(cells).values())
         if not first:
             return
         started = time.monotonic()
-        with self._pool(1, self.jobs * self.threads) as pool:
-            for cell in first:
-                for report in self._finished(pool, {pool.submit(prepare_cell, cell): cell}):
-                    if report.error:
-                        self.progress.line(f"preparation: {report.error}")
+        with self._pool(self.jobs, self.threads) as pool:
+            futures = {
+                pool.submit(prepare_cell, cell, Part(index, self.jobs)): cell
+                for cell in first
+                for index in range(self.jobs)
+            }
+            for report in self._finished(pool, futures):
+                if report.error:
+                    self.progress.line(f"preparation: {report.error}")
         self.timings["preparation"] = time.monotonic() - started
 
     def _run_cells(self, cells: Sequence[Cell]) -> None:
@@ -237,8 +242,7 @@ def distinct_preparations(cells: Sequence[Cell]) -> dict[str, Cell]:
         if cell.anchor:
             continue
         noise = cell.noisy.model_dump(mode="json") if cell.noisy.fraction else None
-        seed = cell.seed if noise else None
-        key = json.dumps([cell.system.label, cell.dataset, noise, seed], sort_keys=True)
+        key = canonical([cell.system.model_dump(mode="json"), cell.dataset, noise, cell.seed])
         first.setdefault(key, cell)
     return first
 
@@ -276,14 +280,11 @@ def _not_run(entry: NotRun, base: dict[str, Any]) -> Row:
 
 def _blocks(table: pd.DataFrame) -> list[SampleBlock]:
     keys = ["cell", "attack", "metric", "k", "protocol"]
-    blocks: list[SampleBlock] = []
-    for key, group in table.groupby(keys, sort=False, observed=True):
-        named = dict(zip(keys, key, strict=True))
-        blocks.append(
-            SampleBlock(
-                **{**named, "k": int(named["k"])},
-                units=group["unit"].to_numpy(),
-                values=group["value"].to_numpy(),
-            )
+    return [
+        SampleBlock(
+            **group[keys].astype({"k": int}).iloc[0].to_dict(),
+            units=group["unit"].to_numpy(),
+            values=group["value"].to_numpy(),
         )
-    return blocks
+        for _, group in table.groupby(keys, sort=False, observed=True)
+    ]

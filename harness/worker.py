@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.cells import Cell
 from harness.core.errors import HarnessError
+from harness.core.system import Part
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,16 @@ def start_worker(threads: int, cache: str, queue: Any) -> None:
     _Process.cache, _Process.queue = Path(cache), queue
 
 
-def prepare_cell(cell: Cell) -> CellReport:
-    """Run a system's setup for its caches only; errors are left to the cells themselves."""
+def prepare_cell(cell: Cell, part: Part) -> CellReport:
+    """Fill the caches that this cell shares with others, one part of the work."""
     from harness.case import build_case
 
     def work() -> dict[str, float]:
         case = build_case(cell, _Process.cache / "derived", _say(cell))
-        seeds = case.training.seeds.child("setup")
-        case.training.system.setup(case.training.domains, case.resources, seeds)
+        training = case.training
+        training.system.prepare(
+            training.domains, case.resources, training.seeds.child("setup"), part
+        )
         return {}
 
     return _guarded(cell, work)

@@ -31,11 +31,11 @@ from harness.core.observe import Catalogue
 from harness.core.params import Paper
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
-from harness.core.system import Deviation, Domain, LocalSpec, Resources, System, Work
+from harness.core.system import Deviation, Domain, LocalSpec, Part, Resources, System, Work
 from models.backbone import SequenceModel, build_backbone, initial_table
 from models.compact import compact
 from models.lumos_config import MAX_FUTURE, LumosConfig
-from models.lumos_device import packed_user, view_findings, write_views
+from models.lumos_device import packed_user, write_views
 from models.lumos_objective import ChunkLoss
 from models.packing import PackedBatch, PackedUser, collate, without_counterfactual
 from models.sequences import complement_sample
@@ -57,7 +57,7 @@ class LumosState:
     packed: tuple[PackedUser | None, ...]
     seen: tuple[Int[np.ndarray, " item"], ...]
     titles: tuple[str, ...]
-    findings: dict[str, float]
+    findings: dict[str, float | None]
 
 
 @SYSTEMS.register("lumos")
@@ -107,6 +107,14 @@ class Lumos(System):
         """Return the number of clients sampled a round, at least one."""
         return max(1, round(self.config.cohort_fraction * num_clients))
 
+    def prepare(
+        self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds, part: Part
+    ) -> None:
+        """Let the LLM write the views of this part's users, into the cache."""
+        if self.assets():
+            users = range(part.index, domains[0].num_users, part.count)
+            write_views(domains[0], self.config, resources, users)
+
     def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> LumosState:
         """Write the views on every device and draw the initial weights."""
         domain, config = domains[0], self.config
@@ -133,7 +141,7 @@ class Lumos(System):
             packed=packed,
             seen=tuple(np.unique(h) for h in domain.histories),
             titles=domain.titles,
-            findings=view_findings(views) if views else {},
+            findings=views.findings if views else {},
         )
 
     def local(self, state: LumosState, work: Work) -> ModelUpdate:
@@ -233,6 +241,6 @@ class Lumos(System):
             "learning_rate": config.learning_rate,
         }
 
-    def findings(self, state: LumosState) -> dict[str, float]:
+    def findings(self, state: LumosState) -> dict[str, float | None]:
         """Return figures on the LLM's views."""
         return state.findings

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Int
 
@@ -14,33 +22,81 @@ from models.lumos_views import VIEW_NAMES, Views, build_views
 from models.packing import PackedUser, pack_user
 
 
-def write_views(domain: Domain, config: LumosConfig, resources: Resources) -> Views:
-    """Let every device's LLM write its user's views; texts come from the cache where they exist."""
+@dataclass(frozen=True)
+class WrittenViews:
+    """The three views of every user, and what a reader should know of them.
+
+    Attributes:
+        future: history with items appended; empty where absent.
+        rephrased: history with substitutions; empty where absent.
+        counterfactual: items the user would not choose; empty where absent.
+        findings: figures on the views, by metric name.
+    """
+
+    future: list[list[int]]
+    rephrased: list[list[int]]
+    counterfactual: list[list[int]]
+    findings: dict[str, float | None]
+
+
+def write_views(
+    domain: Domain, config: LumosConfig, resources: Resources, users: Sequence[int] | None = None
+) -> WrittenViews:
+    """Let every device's LLM write its user's views; texts come from the cache where they exist.
+
+    Args:
+        domain: training histories and titles.
+        config: the system's.
+        resources: paths of the models, and the cache.
+        users: write for these only (to fill the cache in parts); None means all.
+    """
+    histories = [history.tolist() for history in domain.histories]
+    if users is not None:
+        histories = [histories[user] for user in users]
     cache, say = resources.cache, resources.progress
+    key = {"histories": histories, "titles": domain.titles, "views": config.views.model_dump()}
+    key |= {"models": [resources.paths["llm"], resources.paths["encoder"]]}
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    path = cache / "views" / f"{name}.json"
+    if path.exists():
+        return WrittenViews(**json.loads(path.read_bytes()))
     generator = TextGenerator(
         resources.paths["llm"],
         cache=cache / "texts.sqlite",
         progress=lambda done, total: say(f"LLM views: {done} of {total} prompts"),
     )
     encoder = SentenceEncoder(resources.paths["encoder"], cache=cache / "embeddings")
-    histories = [history.tolist() for history in domain.histories]
     seeds = Seeds(config.views.sampling_seed).child("lumos")
-    return build_views(histories, domain.titles, generator, encoder, config.views, seeds)
+    views = build_views(histories, domain.titles, generator, encoder, config.views, seeds)
+    written = WrittenViews(
+        views.future, views.rephrased, views.counterfactual, view_findings(views)
+    )
+    _keep(path, written)
+    return written
 
 
-def view_findings(views: Views) -> dict[str, float]:
-    """Return what a reader should know of the views, by metric name."""
+def _keep(path: Path, written: WrittenViews) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(asdict(written)))
+    os.replace(partial, path)
+
+
+def view_findings(views: Views) -> dict[str, float | None]:
+    """Return what a reader should know of the views, by metric name; None where undefined."""
     found: dict[str, float] = {}
     for view in VIEW_NAMES:
         statistics = views.statistics[view]
         found[f"view_{view}_grounded"] = statistics.grounding.valid_ratio
         found[f"view_{view}_present"] = 1.0 - statistics.dropped_share
         found[f"view_{view}_copied"] = statistics.copied_share
-    return found
+        found[f"view_{view}_cosine"] = statistics.cosine_history
+        found[f"view_{view}_cosine_random"] = statistics.cosine_random
+    return {name: None if math.isnan(value) else float(value) for name, value in found.items()}
 
 
 def packed_user(
-    user: int, history: Int[np.ndarray, " event"], views: Views | None, config: LumosConfig
+    user: int, history: Int[np.ndarray, " event"], views: WrittenViews | None, config: LumosConfig
 ) -> PackedUser | None:
     """Pack one user's sequences, cut to what the encoder reads; None without a training pair."""
     if len(history) < 2:
@@ -48,13 +104,7 @@ def packed_user(
     kept = history[-config.max_length :].tolist()
     if views is None:
         return pack_user(kept, None, None, None)
-    present = views.mask[user]
-    use_future = config.future and present[0]
-    use_rephrased = config.rephrased and present[1]
-    use_counterfactual = config.counterfactual and present[2]
-    return pack_user(
-        kept,
-        views.future[user][len(history) :][:MAX_FUTURE] if use_future else None,
-        views.rephrased[user][-len(kept) :] if use_rephrased else None,
-        views.counterfactual[user][: config.max_length] if use_counterfactual else None,
-    )
+    future = views.future[user][len(history) :][:MAX_FUTURE] if config.future else None
+    rephrased = views.rephrased[user][-len(kept) :] if config.rephrased else None
+    opposite = views.counterfactual[user][: config.max_length] if config.counterfactual else None
+    return pack_user(kept, future, rephrased or None, opposite)

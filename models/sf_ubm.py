@@ -29,7 +29,7 @@ from harness.core.observe import Catalogue
 from harness.core.params import Paper, Params
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
-from harness.core.system import Answers, Deviation, Domain, Resources, System, Work
+from harness.core.system import Answers, Deviation, Domain, Part, Resources, System, Work
 from harness.language.encoder import SentenceEncoder
 from models.backbone import SequenceModel
 from models.central import CentralConfig
@@ -165,6 +165,24 @@ class SfUbm(System):
         """The exchange is one-shot [inferred]."""
         return 1
 
+    def prepare(
+        self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds, part: Part
+    ) -> None:
+        """Pre-train the target's sequence model, into the cache; it cannot be done in parts."""
+        if part.index == 0:
+            state = self.setup(domains, resources, seeds)
+            self._pretrained(state)
+
+    def _pretrained(self, state: SfUbmState) -> SequenceModel:
+        resources = state.resources
+        return pretrained(
+            state.domains[0],
+            self.config.backbone,
+            state.backbone_seeds,
+            resources.cache,
+            resources.progress,
+        )
+
     def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> SfUbmState:
         """Encode both catalogues (equation 1, unit length)."""
         encoder = SentenceEncoder(resources.paths["encoder"], cache=resources.cache / "embeddings")
@@ -221,14 +239,7 @@ class SfUbm(System):
 
     def release(self, state: SfUbmState, seeds: Seeds) -> SfUbmReleased:
         """Pre-train SASRec, distil (stage 1c) and train the language stage (stage 2)."""
-        config, target = self.config, state.domains[0]
-        model = pretrained(
-            target,
-            config.backbone,
-            state.backbone_seeds,
-            state.resources.cache,
-            state.resources.progress,
-        )
+        config, model = self.config, self._pretrained(state)
         mapping = self._distil(state, model, seeds)
         decoded = mapping.decoded(model.table)
         stage2 = self._language_stage(state, model, mapping, seeds)

@@ -167,6 +167,19 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A share of work that can be split over processes.
+
+    Attributes:
+        index: which part, from 0.
+        count: how many there are.
+    """
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Deviation:
     """Where an implementation differs from its source, or fills a gap in it."""
 
@@ -206,6 +219,11 @@ class System(Component):
         """Return the number of clients per round."""
         return num_clients
 
+    def prepare(
+        self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds, part: Part
+    ) -> None:
+        """Fill the caches that cells share, as far as ``part`` goes; ``setup`` works without."""
+
     def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> Any:
         """Prepare what does not change during training and return the initial state."""
         raise TypeError(f"{type(self).__name__} does not define setup")
@@ -238,8 +256,8 @@ class System(Component):
         """Return public facts of the local protocol."""
         return {}
 
-    def findings(self, state: Any) -> dict[str, float]:
-        """Return figures about the preparation (e.g. the views' valid ratio), by metric name."""
+    def findings(self, state: Any) -> dict[str, float | None]:
+        """Return figures on the preparation by metric name; None where one is undefined."""
         return {}
 
 
@@ -251,6 +269,7 @@ __all__ = [
     "LocalSpec",
     "LocalTrainer",
     "ModelUpdate",
+    "Part",
     "Progress",
     "Released",
     "Resources",

@@ -58,7 +58,7 @@ def test_folder_sorts_by_time_and_keeps_file_order_in_ties(tmp_path: Path) -> No
 
 
 def test_order_column_breaks_ties_and_stands_in_for_time(tmp_path: Path) -> None:
-    with_both = "user_id,item_id,timestamp,order\na,x,5,2\na,y,5,1\na,z,1,0\n"
+    with_both = "user_id,item_id,timestamp,order\na,x,5,2\na,y,5,1\na,z,1,9\n"
     assert histories(folder(tmp_path, with_both)) == {"a": ["z", "y", "x"]}
     alone = "user_id,item_id,order\na,x,2\na,y,0\na,z,1\n"
     assert histories(folder(tmp_path, alone)) == {"a": ["y", "z", "x"]}
