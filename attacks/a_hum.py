@@ -59,7 +59,7 @@ class AHumConfig(Params):
     mining_steps: int = Field(30, ge=0, le=10_000, description="steps that make a user hard")
     mining_rate: float = Field(0.1, gt=0, description="step size of the mining")
     steps: int = Field(30, ge=1, le=10_000, description="steps on the target's row")
-    rate: float = Field(0.1, gt=0, description="step size on the target's row")
+    rate: float = Field(1.0, gt=0, description="step size on the target's row")
     boost: float = Field(1.0, gt=0, le=1e6, description="factor on the crafted delta")
     max_row_norm_ratio: float | None = Field(
         1.0,

@@ -9,12 +9,14 @@ position has its own embedding, so the first layer alone gives item and position
 stage that joins tokens to sentences. Weights here are ``[in, out]`` and used as x @ W, so
 grad W = Σ_t x_tᵀ δ_t and the *column* space of the ``[in, out]`` matrix is span{x_t}, with
 x_t = E[i_t] + P[t] (the rows' span in the paper's ``[out, in]`` convention). The rank is where the
-ratio of successive singular values is largest; a ratio below ``min_gap`` counts as full rank, and
-the attack then abstains: no span is left to test (more tokens than dimensions, several local steps,
-an element-wise optimiser such as Adam, or noise). The claim at a position is the item with the
-smallest residual |x − UUᵀx| / |x|; it is withheld above ``max_residual``, and above the residual
-that a random direction stays below with probability ``false_alarm`` over the whole catalogue
-(a Beta law, [ours]; embeddings are not isotropic, so this is a guide near full rank, no bound).
+ratio of successive singular values is largest, if it reaches ``min_gap``. Without such a gap (more
+tokens than dimensions, several local steps, an element-wise optimiser such as Adam, or noise) the
+published form, ``rank: gap``, takes the rank as full and abstains; the default, ``rank: noise``,
+is the adaptive form [ours] and keeps the singular values that stand out of white noise. The claim
+at a position is the item with the smallest residual |x − UUᵀx| / |x|; it is withheld above the
+residual that a random direction undercuts with probability ``false_alarm`` over the whole catalogue
+(a Beta law, [ours]; embeddings are not isotropic, so this is a guide and no bound), and above
+``max_residual`` where a gap was found. A history's last item is a label only and never in the span.
 Items of synthetic views and of other sequences in the same update lie in the span as well.
 
 Threat model: an honest-but-curious server that sees a client's update and the model it sent out.
@@ -43,17 +45,22 @@ from harness.core.registry import ATTACKS
 from harness.core.seeds import Seeds
 
 ABSTAIN = -1
+NOISE_EDGE = 2.858
+"""Optimal hard threshold over the median singular value of a square matrix with white noise of
+unknown size (Gavish and Donoho, IEEE Trans. Inf. Theory 2014, arXiv:1305.5870, section III-E)."""
 
 
 class Span(NamedTuple):
     """Column space of a gradient.
 
     Attributes:
-        rank: numerical rank; ``dim`` where no gap was found.
+        rank: numerical rank; ``dim`` where nothing can be told apart.
+        exact: whether a gap separates the span from the rest.
         complement: orthonormal basis of the orthogonal complement.
     """
 
     rank: int
+    exact: bool
     complement: Float[Tensor, "dim corank"]
 
 
@@ -65,10 +72,13 @@ class SpanCheckConfig(Params):
     )
     observe: Literal["first", "last"] = Field("last", description="recorded round that is attacked")
     min_gap: float = Field(
-        5.0, gt=1, description="ratio of successive singular values below which rank is full"
+        100.0, gt=1, description="smallest ratio of successive singular values that is a gap"
+    )
+    rank: Literal["gap", "noise"] = Field(
+        "noise", description="without a gap: abstain, or take what stands out of white noise"
     )
     max_residual: float = Field(
-        0.05, gt=0, le=1, description="largest relative residual that is still claimed"
+        0.05, gt=0, le=1, description="largest relative residual claimed where there is a gap"
     )
     false_alarm: float = Field(
         0.01, gt=0, le=1, description="probability that a random catalogue yields a claim"
@@ -111,7 +121,7 @@ class SpanCheck(InferenceAttack):
         items = torch.full((len(message), positions), ABSTAIN)
         ranks = torch.zeros(len(message), dtype=torch.int64)
         for client, gradient in enumerate(gradients):
-            span = column_span(gradient, self.config.min_gap)
+            span = column_span(gradient, self.config.min_gap, self.config.rank)
             ranks[client] = span.rank
             if 0 < span.rank < gradient.shape[0]:
                 items[client] = self._claims(model, span, positions)
@@ -119,10 +129,9 @@ class SpanCheck(InferenceAttack):
 
     def _claims(self, model: ModelHandle, span: Span, positions: int) -> Int[Tensor, " position"]:
         table, place = model.item_table.double(), model.position_table.double()
-        limit = min(
-            self.config.max_residual,
-            chance_residual(span, len(table), self.config.false_alarm),
-        )
+        limit = chance_residual(span, len(table), self.config.false_alarm)
+        if span.exact:
+            limit = min(limit, self.config.max_residual)
         # Projecting on the complement, not 1 − |Uᵀx|², keeps residuals below the square root of
         # the machine precision apart.
         outside, outside_place = table @ span.complement, place @ span.complement
@@ -135,22 +144,33 @@ class SpanCheck(InferenceAttack):
         return claims
 
 
-def column_span(gradient: Float[Tensor, "dim out"], min_gap: float) -> Span:
-    """Return rank (by the largest gap) and complement of a gradient's column space, in float64."""
+def column_span(gradient: Float[Tensor, "dim out"], min_gap: float, rule: str) -> Span:
+    """Return numerical rank and complement of a gradient's column space, in float64.
+
+    Args:
+        gradient: the weight's delta, square.
+        min_gap: smallest ratio of successive singular values that counts as a gap.
+        rule: without a gap, ``gap`` calls the rank full; ``noise`` counts the singular values
+            above NOISE_EDGE times their median.
+    """
     matrix = gradient.detach().double()
     dim = matrix.shape[0]
-    full = Span(dim, matrix.new_zeros(dim, 0))
+    full = Span(dim, False, matrix.new_zeros(dim, 0))
     if not bool(matrix.isfinite().all()):
         return full
     if not bool(matrix.any()):
-        return Span(0, torch.eye(dim, dtype=matrix.dtype))
+        return Span(0, True, torch.eye(dim, dtype=matrix.dtype))
     basis, values, _ = torch.linalg.svd(matrix, full_matrices=True)
     values = values.clamp_min(values[0] * torch.finfo(torch.float64).eps)
     ratios = values[:-1] / values[1:]
-    if not len(ratios) or float(ratios.max()) < min_gap:
+    exact = bool(len(ratios)) and float(ratios.max()) >= min_gap
+    if exact:
+        rank = int(ratios.argmax()) + 1
+    elif rule == "noise":
+        rank = int((values > NOISE_EDGE * values.median()).sum())
+    else:
         return full
-    rank = int(ratios.argmax()) + 1
-    return Span(rank, basis[:, rank:])
+    return Span(rank, exact, basis[:, rank:])
 
 
 def chance_residual(span: Span, num_items: int, false_alarm: float) -> float:

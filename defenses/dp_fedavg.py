@@ -27,7 +27,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -69,7 +69,7 @@ class DPFedAvgConfig(Params):
     server_learning_rate: float = Field(1.0, gt=0, description="factor on the noisy mean")
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Self:
+    def _one_budget(self) -> DPFedAvgConfig:
         if (self.epsilon is None) == (self.noise_multiplier is None):
             raise ValueError("give exactly one of epsilon and noise_multiplier (the other: null)")
         if self.accountant == "prv" and (self.epsilon is None or self.epsilon > PRV_LIMIT):

@@ -23,7 +23,7 @@ cohort × num_items rows.
 from __future__ import annotations
 
 import math
-from typing import Literal, Self, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -61,7 +61,7 @@ class LocalDPConfig(Params):
     )
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Self:
+    def _one_budget(self) -> LocalDPConfig:
         if (self.epsilon is None) == (self.noise_multiplier is None):
             raise ValueError("give exactly one of noise_multiplier and epsilon (the other: null)")
         return self

@@ -25,7 +25,7 @@ Cost: items² × dim multiply-adds in a domain, in chunks; no extra traffic.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, Self, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ class ReplacementConfig(Params):
     normalize: bool = Field(True, description="scale vectors to unit length first [inferred]")
 
     @model_validator(mode="after")
-    def _meaningful(self) -> Self:
+    def _meaningful(self) -> ReplacementConfig:
         if self.self_neighbor == "allow" and self.compare == "noisy":
             raise ValueError(
                 "self_neighbor: allow needs compare: clean (among noisy vectors an item is its own "

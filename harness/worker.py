@@ -41,7 +41,10 @@ def start_worker(threads: int, cache: str, queue: Any) -> None:
     """Fix the thread count, go offline, and discover the plug-ins."""
     # The parent decides when to stop; a worker must not die in the middle of a file.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    # Before any library reads them: no network, no thread pools of the tokenizer, no bars.
+    os.environ.update(
+        HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_PROGRESS_BARS="1"
+    )
     import torch
 
     from harness.core.registry import discover

@@ -165,24 +165,26 @@ def base_answers(
         batch: prompts per batch.
     """
     tokenizer, model = load_llm(llm_path, dtype)
-    chat = style == "chat" and tokenizer.chat_template is not None
     table = model.get_input_embeddings()
     prompts = []
     for history, row in zip(histories, candidates, strict=True):
         text = _plain_request([titles[i] for i in history], [titles[int(i)] for i in row], noun)
-        if chat:
-            text = tokenizer.apply_chat_template(
-                [{"role": "user", "content": text + f" Answer with the {noun}'s title only."}],
-                tokenize=False,
-                add_generation_prompt=True,
-            )
-        else:
-            text += "\nThe recommendation is"
+        text = _dressed(tokenizer, text, style, noun)
         prompts.append(table(tokenizer(text, return_tensors="pt").input_ids[0]))
     newline = tokenizer("\n", add_special_tokens=False).input_ids[:1]
     stop = [int(tokenizer.eos_token_id), *newline]
     texts = generate(model, tokenizer, prompts, stop, max_new_tokens, batch)
     return _parsed(texts, candidates, titles)
+
+
+def _dressed(tokenizer: Any, text: str, style: Literal["chat", "plain"], noun: str) -> str:
+    if style == "plain" or tokenizer.chat_template is None:
+        return text + "\nThe recommendation is"
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": text + f" Answer with the {noun}'s title only."}],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
 
 
 def _plain_request(history: list[str], candidates: list[str], noun: str) -> str:

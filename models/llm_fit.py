@@ -63,8 +63,20 @@ def train(
     """
     stage = prepare(config, llm_path, items, questions.state.shape[1], seeds)
     warm_up(stage, questions, seeds)
+    _follow_curriculum(stage, questions, seeds, progress or (lambda done, total, loss: None))
+    stage.model.requires_grad_(False)
+    stage.projectors.requires_grad_(False)
+    if config.dtype == "bfloat16":
+        stage.model.to(torch.bfloat16)
+    return stage
+
+
+def _follow_curriculum(
+    stage: SoftPromptLLM, questions: Questions, seeds: Seeds, progress: Progress
+) -> None:
+    config = stage.config
     sampler = PackSampler(
-        questions, stage.lexicon, len(items.titles), config.num_candidates,
+        questions, stage.lexicon, len(stage.items.titles), config.num_candidates,
         config.num_history, seeds.numpy("packs"),
     )  # fmt: skip
     adam = _optimiser(stage)
@@ -79,14 +91,8 @@ def train(
         nn.utils.clip_grad_norm_(trained, 1.0)
         adam.step()
         done += sum(len(pack.queries) for pack in packs)
-        if progress is not None:
-            progress(min(done, config.num_train), config.num_train, loss)
+        progress(min(done, config.num_train), config.num_train, loss)
     adam.zero_grad()
-    stage.model.requires_grad_(False)
-    stage.projectors.requires_grad_(False)
-    if config.dtype == "bfloat16":
-        stage.model.to(torch.bfloat16)
-    return stage
 
 
 def _optimiser(stage: SoftPromptLLM) -> torch.optim.Adam:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -65,7 +65,7 @@ class LLMStageConfig(Params):
     packs_per_step: int = Field(default=1, ge=1, description="packs per optimiser step [ours]")
     learning_rate: float = Field(default=1e-4, gt=0, description="Adam, of the LLM [ours]")
     projector_learning_rate: float = Field(
-        default=1e-3, gt=0, description="Adam; paper 1e-4 [ours]"
+        default=5e-4, gt=0, description="Adam; paper 1e-4 [ours]"
     )
     lora_rank: int = Field(default=16, ge=1, description="rank where tune is lora [ours]")
     dtype: Literal["bfloat16", "float32"] = Field(
@@ -75,6 +75,15 @@ class LLMStageConfig(Params):
     noun: str = Field(
         default="item", description="what the prompt calls an item, e.g. movie [lineage]"
     )
+
+    @model_validator(mode="after")
+    def _history_is_trained(self) -> LLMStageConfig:
+        if self.num_history and self.history_from >= 1:
+            raise ValueError(
+                "history_from: 1 never trains on a history that answering would then show; "
+                "set num_history: 0 to leave history out"
+            )
+        return self
 
 
 def load_llm(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -12,7 +12,8 @@ the soft token that resembles the last one, copy the title behind it):
 
 Steps 1-3 see training interactions only, and no test prompt ever contains the target's token in
 the asking place. All of it is [ours]; ``layout="paper", projector="paper", tune="frozen"`` with
-the three shares at zero is the paper's own form.
+``rank_steps``, ``recall_share``, ``anneal_share`` and ``history_from`` at zero is the paper's own
+form.
 """
 
 from __future__ import annotations

@@ -21,6 +21,9 @@ from models.lumos_config import MAX_FUTURE, LumosConfig
 from models.lumos_views import VIEW_NAMES, Views, build_views
 from models.packing import PackedUser, pack_user
 
+VIEWS_VERSION = 1
+"""Raise when :func:`models.lumos_views.build_views` changes its result."""
+
 
 @dataclass(frozen=True)
 class WrittenViews:
@@ -55,7 +58,10 @@ def write_views(
         histories = [histories[user] for user in users]
     cache, say = resources.cache, resources.progress
     key = {"histories": histories, "titles": domain.titles, "views": config.views.model_dump()}
-    key |= {"models": [resources.paths["llm"], resources.paths["encoder"]]}
+    key |= {
+        "version": VIEWS_VERSION,
+        "models": [resources.paths["llm"], resources.paths["encoder"]],
+    }
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     path = cache / "views" / f"{name}.json"
     if path.exists():

@@ -44,10 +44,21 @@ def substitute(
     return sequence, added
 
 
-def exchange_neighbours(sequence: Sequence[int], swaps: int, rng: np.random.Generator) -> list[int]:
-    """Exchange ``swaps`` disjoint adjacent pairs at random, as many as fit."""
+def exchange_neighbours(
+    sequence: Sequence[int], swaps: int, rng: np.random.Generator, window: int | None = None
+) -> list[int]:
+    """Exchange ``swaps`` disjoint adjacent pairs at random, as many as fit.
+
+    Args:
+        sequence: items, oldest first.
+        swaps: pairs to exchange.
+        rng: chooses the pairs.
+        window: exchange among so many latest items only, which leaves the older ones as a prefix
+            that the view shares with the history; None means anywhere.
+    """
     result = list(sequence)
-    free = list(range(len(result) - 1))
+    first = 0 if window is None else max(0, len(result) - window)
+    free = list(range(first, len(result) - 1))
     for _ in range(swaps):
         if not free:
             break

@@ -221,7 +221,9 @@ def _rephrased(
         if added and valid_enough(built.mapped[user], config.min_valid):
             built.added[user] = added
             rng = seeds.numpy("exchange", user)
-            built.sequences[user] = exchange_neighbours(sequence, config.swaps, rng)
+            built.sequences[user] = exchange_neighbours(
+                sequence, config.swaps, rng, config.history_length
+            )
     return built
 
 

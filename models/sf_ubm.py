@@ -34,8 +34,9 @@ from harness.language.encoder import SentenceEncoder
 from models.backbone import SequenceModel
 from models.central import CentralConfig
 from models.fkd import FkdConfig, FkdData, Mapping, fit_fkd
-from models.llm_stage import ItemSide, LLMStage, LLMStageConfig, Questions
+from models.llm_stage import ItemSide, LLMStage, LLMStageConfig
 from models.pretrain import pretrained
+from models.stage2_data import draw_questions
 
 
 class SfUbmConfig(Params):
@@ -275,7 +276,7 @@ class SfUbm(System):
             config.stage2,
             Path(state.resources.paths["llm"]),
             items,
-            training_questions(model, target.histories),
+            draw_questions(model, target.histories, config.stage2.num_train, seeds),
             seeds.child("stage 2"),
             lambda done, total, loss: say(f"stage 2: {done} of {total}, loss {loss:.3f}"),
         )
@@ -288,19 +289,3 @@ class SfUbm(System):
     def protocol(self) -> dict[str, Any]:
         """Return what every participant knows."""
         return {"num_clusters": self.config.num_clusters, "encoder": self.config.encoder}
-
-
-def training_questions(
-    model: SequenceModel, histories: tuple[Int[np.ndarray, " event"], ...]
-) -> Questions:
-    """Return every moment of the training histories: what came before, and the item that came."""
-    prefixes: list[list[int]] = []
-    targets: list[int] = []
-    seen: list[frozenset[int]] = []
-    for history in histories:
-        had = frozenset(history.tolist())
-        for place in range(1, len(history)):
-            prefixes.append(history[:place].tolist())
-            targets.append(int(history[place]))
-            seen.append(had)
-    return Questions(model.encode(prefixes), prefixes, targets, seen)

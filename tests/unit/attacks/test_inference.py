@@ -120,7 +120,7 @@ def test_span_check_is_exact_after_one_sgd_step(dtype):
 def test_span_residuals_in_double_precision():
     handle = model(num_items=500, dim=32, positions=20)
     message, truth = gradients(handle, [20], dtype=torch.float64)
-    span = column_span(message.dense[VALUE][0], 5.0)
+    span = column_span(message.dense[VALUE][0], 5.0, "gap")
     x = (handle.item_table + handle.position_table[3]).double()
     residual = (x @ span.complement).norm(dim=1) / x.norm(dim=1)
     wrong = torch.arange(500) != truth[0, 3]
@@ -132,9 +132,12 @@ def test_span_residuals_in_double_precision():
 def test_span_check_abstains_when_the_span_is_everything(length):
     handle = model(num_items=500, dim=32, positions=length)
     message, truth = gradients(handle, [length] * 8)
-    claims = span_claims(handle, message)
-    assert (claims.items == truth).float().mean() < 0.05
+    for rule in ("gap", "noise"):
+        claims = span_claims(handle, message, rank=rule)
+        assert (claims.items == truth).float().mean() < 0.05
+    claims = span_claims(handle, message, rank="gap")
     assert (claims.items == ABSTAIN).float().mean() > 0.9
+    assert (claims.observed_rank >= 31).all()
 
 
 def test_span_check_falls_with_noise():
@@ -145,6 +148,24 @@ def test_span_check_falls_with_noise():
         hits.append((span_claims(handle, message).items == truth).float().mean().item())
     assert hits[0] == 1.0 and hits[1] > 0.95 and hits[3] < 0.05
     assert hits == sorted(hits, reverse=True)
+
+
+def test_span_check_that_expects_noise_sees_further():
+    handle = model(num_items=500, dim=32, positions=6)
+    message, truth = gradients(handle, [6] * 20, noise=3e-3)
+    share = [
+        (span_claims(handle, message, **options).items == truth).float().mean().item()
+        for options in ({"rank": "gap"}, {})
+    ]
+    assert share[1] > share[0] + 0.2
+    clean, truth = gradients(handle, [6, 3])
+    assert torch.equal(span_claims(handle, clean).items, truth)
+    # Pure noise spans nothing: rank 0, no claim.
+    stream = torch.Generator().manual_seed(1)
+    message.dense[VALUE] = torch.randn(20, 32, 32, generator=stream)
+    claims = span_claims(handle, message)
+    assert (claims.observed_rank <= 1).float().mean() >= 0.9
+    assert (claims.items == ABSTAIN).float().mean() > 0.95
 
 
 def test_span_check_on_a_silent_client_and_a_missing_weight():
@@ -159,7 +180,7 @@ def test_span_check_on_a_silent_client_and_a_missing_weight():
 
 def test_chance_residual_is_the_smallest_of_random_directions():
     dim, rank, num_items = 16, 12, 200
-    span = Span(rank, torch.eye(dim)[:, rank:])
+    span = Span(rank, False, torch.eye(dim)[:, rank:])
     stream = torch.Generator().manual_seed(0)
     x = F.normalize(torch.randn(400, num_items, dim, generator=stream), dim=2)
     least = (x @ span.complement).norm(dim=2).amin(1)

@@ -352,6 +352,8 @@ def test_wrong_settings_and_data_are_refused(
 ) -> None:
     with pytest.raises(ValidationError):
         LLMStageConfig(layout="mached")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="num_history: 0"):
+        LLMStageConfig(history_from=1.0)
     with pytest.raises(AssetError, match="no language model"):
         prepare(_config(), tmp_path, items, DIM, Seeds(1))
     lexicon = _stage(llm_path, items).lexicon
