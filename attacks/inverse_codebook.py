@@ -1,7 +1,7 @@
 """Inverse codebook: the server inverts replacement perturbation by running it itself.
 
 The replacement of SF-UBM (arXiv:2604.14833, equations 2-6) maps items to items of the same public
-catalogue, and FELLAS (arXiv:2405.20750) uses the same step; an attacker who knows its public
+catalogue, and FELLAS (arXiv:2410.04927) uses the same step; an attacker who knows its public
 parameters recomputes the map and guesses from the preimages of what it sees [ours].
 
 Differs from the papers: they evaluate no adaptive attacker. Here the server draws the noise

@@ -1,7 +1,7 @@
 """Replacement perturbation: each item's text vector is sent as that of a noisy nearest neighbour.
 
 Guo, Yang, Ren, Chen, Liu and Chen, SF-UBM, arXiv:2604.14833, section 3.3.1, equations 2-6; the
-same step in FELLAS, arXiv:2405.20750. (2) ẽ_i = e_i + n_i, n_i ~ N(0, σ² I), σ the standard
+same step in FELLAS, arXiv:2410.04927. (2) ẽ_i = e_i + n_i, n_i ~ N(0, σ² I), σ the standard
 deviation of each coordinate [paper]; (3) s_ij = cos(ẽ_i, ẽ_j); (4, 5) the item itself is excluded;
 (6) j* = argmax_j s_ij, and item i is uploaded as e_{j*}.
 

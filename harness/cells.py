@@ -23,7 +23,7 @@ class Noisy(Params):
 
     fraction: float
     rate: float
-    kind: str
+    kind: Literal["item_replacement", "item_drop", "shuffle"]
 
 
 class Cell(Params):

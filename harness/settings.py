@@ -42,11 +42,14 @@ Round = Annotated[Any, BeforeValidator(_round)]
 
 
 class NoisyClients(Params):
-    """Honest clients with bad data: each event is replaced with probability ``rate``."""
+    """Honest clients with bad data: each event is hit with probability ``rate``.
+
+    A hit event is replaced by a uniform item, dropped, or shuffled among the hit ones (``kind``).
+    """
 
     fraction: Fractions = (0.0,)
     rate: Share = 0.5
-    kind: Literal["item_replacement"] = "item_replacement"
+    kind: Literal["item_replacement", "item_drop", "shuffle"] = "item_replacement"
 
 
 class MaliciousClients(Params):

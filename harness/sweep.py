@@ -21,6 +21,7 @@ from harness.core.errors import RunError
 from harness.core.registry import ATTACKS, SYSTEMS
 from harness.core.system import Part
 from harness.plan import Plan, expand
+from harness.plugins import build
 from harness.progress import Progress
 from harness.provenance import manifest, timestamp
 from harness.results import read_rows, read_samples, write_atomic, write_results
@@ -78,7 +79,7 @@ def describe(plan: Plan, timings: dict[str, float]) -> dict[str, Any]:
     """Return what the report says of systems, adversaries and time."""
     systems = {cell.system.label: SYSTEMS.get(cell.system.use) for cell in plan.cells}
     attacks = {
-        spec.label: ATTACKS.get(spec.use).threat_model.words
+        spec.label: build(ATTACKS, spec).threat_model.words
         for cell in plan.cells
         for spec in (*cell.inference, *([cell.poisoning] if cell.poisoning else []))
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -44,6 +44,7 @@ class NotGranted(PermissionError):
     """An attack asked for something that its threat model does not grant."""
 
 
+@runtime_checkable
 class ModelHandle(Protocol):
     """A global model as its holder can use it: architecture, weights, forward pass."""
 

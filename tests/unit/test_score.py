@@ -1,4 +1,4 @@
-"""The scorer: an oracle scores 1, a guess scores chance, hand values, and who counts as a victim."""
+"""The scorer: an oracle scores 1, a guess scores chance, hand values, who counts as a victim."""
 
 from __future__ import annotations
 
