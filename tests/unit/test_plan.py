@@ -47,8 +47,9 @@ def test_count_by_hand(write: Write) -> None:
     assert len(cells_of(plan, system="fed")) == 4 * 2 * (1 + 2) * 2
     # text: clip and trim act on model updates only, promote reads them only: none × (clean, flip).
     assert len(cells_of(plan, system="text")) == 1 * 2 * 2 * 2
-    assert len(cells_of(plan, system="popular")) == 2
-    assert len(plan.cells) == 48 + 8 + 2
+    # popular: an anchor, for each noise level and seed.
+    assert len(cells_of(plan, system="popular")) == 2 * 2
+    assert len(plan.cells) == 48 + 8 + 4
     assert len({cell.id for cell in plan.cells}) == len(plan.cells) == plan.trainings
 
 
