@@ -176,6 +176,7 @@ class Lumos(System):
             contrastive_weight=config.contrastive_weight,
             temperature=config.temperature,
             counterfactual_weight=work.plan.counterfactual_weight,
+            train_view_items=config.train_view_items,
         )
         spec = LocalSpec(
             steps=config.local_epochs,

@@ -40,6 +40,11 @@ class LumosConfig(Params):
         default=5.0, ge=0, description="per-step gradient clipping [digest-A: 5.0]"
     )
     contrastive_weight: float = Field(default=0.1, ge=0, description="λ [digest-A: 0.1]")
+    train_view_items: bool = Field(
+        default=True,
+        description="let L_CL move the embeddings of items that only the views hold [digest-A: one "
+        "joint loss]; off trains the encoder and the history's items alone [ours]",
+    )
     temperature: float = Field(default=0.07, gt=0, description="τ [digest-A: 0.07]")
     future: bool = Field(default=True, description="use the future view [paper]")
     rephrased: bool = Field(default=True, description="use the rephrased view [paper]")

@@ -67,6 +67,7 @@ class ChunkLoss:
         contrastive_weight: λ.
         temperature: τ.
         counterfactual_weight: factor of the counterfactual in Z.
+        train_view_items: whether L_CL moves the embeddings of the views' own items.
     """
 
     backbone: Backbone
@@ -76,6 +77,7 @@ class ChunkLoss:
     contrastive_weight: float
     temperature: float
     counterfactual_weight: float
+    train_view_items: bool = True
 
     def __call__(
         self, step: int, dense: dict[str, Tensor], rows: Float[Tensor, "client row dim"]
@@ -84,6 +86,9 @@ class ChunkLoss:
         width, positions = self.tokens.shape[1], self.negatives.shape[2]
         looked_up = rows_at(rows, torch.cat([self.tokens, self.negatives[:, step]], 1))
         embedded, negative = looked_up[:, :width], looked_up[:, width:]
+        if not self.train_view_items:
+            in_history = self.batch.in_history.unsqueeze(-1)
+            embedded = torch.where(in_history, embedded, embedded.detach())
         hidden = self.backbone.hidden(dense, embedded, self.batch.layout)
         loss = recommendation_loss(
             hidden[:, :positions], embedded[:, 1 : positions + 1], negative, self.batch.lengths

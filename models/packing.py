@@ -108,12 +108,14 @@ class PackedBatch:
         ends: last token of history and views.
         present: which views exist.
         lengths: history items of each user (they are the first tokens).
+        in_history: tokens of the history itself.
     """
 
     layout: Layout
     ends: Int[Tensor, "user 4"]
     present: Bool[Tensor, "user 3"]
     lengths: Int[Tensor, " user"]
+    in_history: Bool[Tensor, "user token"]
 
 
 def collate(users: Sequence[PackedUser]) -> PackedBatch:
@@ -143,6 +145,7 @@ def collate(users: Sequence[PackedUser]) -> PackedBatch:
         ends=torch.tensor([u.ends for u in users]),
         present=torch.tensor([u.present for u in users]),
         lengths=lengths,
+        in_history=segments == HISTORY,
     )
 
 

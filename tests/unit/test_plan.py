@@ -65,19 +65,20 @@ def test_clean_cells_have_no_malicious_client_and_come_once_a_noise_level(write:
     assert {c.eval_excluded for c in plan.cells} == {(0.2, 0.1)}
 
 
-def test_anchors_run_plain_and_on_the_target_domain(write: Write) -> None:
+def test_anchors_run_plain_on_the_target_domain_and_on_the_systems_data(write: Write) -> None:
     two = "{movies: {use: ml-100k}, two: {use: ml-1m, domains: {by: genres}}}"
     plan = plan_of(write(**ALL, datasets=two))
     anchors = [c for c in plan.cells if c.anchor]
-    assert [(c.dataset_label, c.target_domain_only, c.seed) for c in anchors] == [
-        ("movies", False, 0),
-        ("two", True, 0),
-        ("movies", False, 1),
-        ("two", True, 1),
+    place = [(c.dataset_label, c.target_domain_only, c.noisy.fraction, c.seed) for c in anchors]
+    assert place == [
+        (dataset, two_domains, noisy, seed)
+        for seed in (0, 1)
+        for dataset, two_domains in (("movies", False), ("two", True))
+        for noisy in (0.0, 0.1)
     ]
     for cell in anchors:
         assert (cell.defense.label, cell.poisoning, cell.inference) == ("none", None, ())
-        assert (cell.malicious, cell.noisy.fraction) == (0.0, 0.0)
+        assert cell.malicious == 0.0
 
 
 def test_pairs_that_do_not_meet_are_kept_with_a_reason(write: Write) -> None:
@@ -197,7 +198,7 @@ def test_labels_do_not_affect_the_training_key(write: Write) -> None:
 def test_ids_are_readable_file_names(write: Write) -> None:
     for cell in plan_of(write(**ALL)).cells:
         assert re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,98}-[0-9a-f]{8}", cell.id)
-    first = plan_of(write(**ALL)).cells[3]
+    first = next(c for c in plan_of(write(**ALL)).cells if c.poisoning)
     assert first.id.startswith("fed-movies-none-p-m20-n0-s0-")
 
 
@@ -241,7 +242,7 @@ def test_forecast_names_theory_limits_with_numbers(write: Write) -> None:
         "c bound=0.5 on fed: cohort 5 < 10",
     )
     assert [(g.system, g.clients, g.cells) for g in known.groups] == [
-        ("popular", None, 2),
+        ("popular", None, 4),
         ("fed", 50, 48),
         ("text", 1, 8),
     ]
