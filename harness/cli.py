@@ -62,8 +62,8 @@ def run(
     if cells > MAX_CELLS and limit is None and not yes:
         raise ScenarioError(f"{scenario}: {cells} cells, more than {MAX_CELLS}; add --yes to run")
     # Imported here so that `validate` and `plan` start without the training libraries.
+    from harness.launch import run_scenario
     from harness.run_folder import claim, default_folder, run_lock
-    from harness.sweep import run_scenario
 
     folder = out or default_folder(loaded)
     claim(folder, loaded)

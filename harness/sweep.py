@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
@@ -15,87 +14,14 @@ from typing import Any
 import pandas as pd
 
 from harness.assets import cache_dir
-from harness.case import check_against_data
 from harness.cells import Cell, NotRun, canonical
 from harness.core.errors import RunError
-from harness.core.registry import ATTACKS, SYSTEMS
 from harness.core.system import Part
-from harness.plan import Plan, expand
-from harness.plugins import build
+from harness.plan import Plan
 from harness.progress import Progress
-from harness.provenance import manifest, timestamp
-from harness.results import read_rows, read_samples, write_atomic, write_results
+from harness.results import read_rows, read_samples, write_results
 from harness.rows import Row, SampleBlock
-from harness.scenario import Scenario, scenario_hash
 from harness.worker import CellReport, prepare_cell, run_one, start_worker
-
-
-def run_scenario(
-    scenario: Scenario,
-    folder: Path,
-    jobs: int,
-    keep_going: bool,
-    limit: int | None,
-    progress: Progress,
-) -> int:
-    """Run a scenario into ``folder``, which the caller holds; return the exit status.
-
-    A run that is finished does nothing; one that was interrupted goes on where it stopped.
-
-    Raises:
-        ScenarioError: the scenario does not fit its data; nothing is written.
-        KeyboardInterrupt: the run was interrupted; finished cells are kept.
-    """
-    plan, started, clock = expand(scenario), timestamp(), time.monotonic()
-    for cell in {cell.dataset_label: cell for cell in plan.cells}.values():
-        check_against_data(cell)
-    sweep = Sweep(
-        folder=folder,
-        plan=plan,
-        base={"run": folder.name, "scenario_hash": scenario_hash(scenario)},
-        progress=progress,
-        jobs=jobs,
-        threads=scenario.compute.threads,
-        fail_fast=not keep_going,
-    )
-    if sweep.finished():
-        progress.line(f"{folder}: every cell is done already")
-        return 0
-    status = "interrupted"
-    try:
-        sweep.run(limit)
-        status = "failed" if sweep.failed else "done" if sweep.finished() else "partial"
-    except RunError as error:
-        status = "failed"
-        progress.line(str(error))
-    finally:
-        record = manifest(scenario, plan, status, jobs=jobs, started=started)
-        record |= {"seconds": time.monotonic() - clock, **describe(plan, sweep.timings)}
-        write_atomic(folder / "manifest.json", json.dumps(record, indent=1).encode())
-    return 4 if sweep.failed else 0
-
-
-def describe(plan: Plan, timings: dict[str, float]) -> dict[str, Any]:
-    """Return what the report says of systems, adversaries and time."""
-    systems = {cell.system.label: SYSTEMS.get(cell.system.use) for cell in plan.cells}
-    attacks = {
-        spec.label: build(ATTACKS, spec).threat_model.words
-        for cell in plan.cells
-        for spec in (*cell.inference, *([cell.poisoning] if cell.poisoning else []))
-    }
-    return {
-        "systems": [
-            {
-                "label": label,
-                "description": system.summary(),
-                "paper": system.paper.reference,
-                "deviations": [f"{d.what}: {d.why}" for d in system.deviations],
-            }
-            for label, system in systems.items()
-        ],
-        "threat_models": attacks,
-        "timings": [{"stage": stage, "seconds": value} for stage, value in timings.items()],
-    }
 
 
 @dataclass

@@ -138,9 +138,10 @@ class SfUbm(System):
             "hub name works in the same fields",
         ),
         Deviation(
-            "Stage 2 uses one shared projector, the user token last, and tunes the LLM",
-            "the paper's form (two projectors, frozen LLM) stays at chance on a small LLM; options "
-            "stage2.projector, stage2.layout and stage2.tune give it",
+            "Stage 2 puts each soft token before its title and the user's last, warms up the choice "
+            "itself, and tunes the whole LLM",
+            "with the token loss alone a small LLM learns to copy a candidate and chooses at "
+            "chance; scenarios/paper/sf_ubm.yaml gives the paper's form",
         ),
         Deviation(
             "FKD runs at learning rate 1e-3 instead of 1e-4",

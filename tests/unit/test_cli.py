@@ -40,9 +40,9 @@ def sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object,
             (folder / "results.parquet").write_bytes(b"")
         return {"interrupted": 130, "broken": 4}.get(scenario.name, 0)
 
-    stand_in = types.ModuleType("harness.sweep")
+    stand_in = types.ModuleType("harness.launch")
     stand_in.run_scenario = run_scenario  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "harness.sweep", stand_in)
+    monkeypatch.setitem(sys.modules, "harness.launch", stand_in)
     monkeypatch.setattr(harness.cli, "_report", lambda folder: folder / "report.html")
     monkeypatch.chdir(tmp_path)
     return calls
