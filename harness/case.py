@@ -16,7 +16,14 @@ from harness.core.errors import DataError, ScenarioError
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
 from harness.core.seeds import Seeds
 from harness.core.system import Domain, Resources, System
-from harness.data import DatasetConfig, Interactions, leave_one_out, load, load_domains
+from harness.data import (
+    DatasetConfig,
+    Interactions,
+    leave_one_out,
+    load,
+    load_domains,
+    statistics,
+)
 from harness.fed.loop import Threat, Training, popularity
 from harness.fed.population import Roles, assign_roles, corrupt
 from harness.fed.recorder import Recorder, recorded_rounds
@@ -54,11 +61,13 @@ class Prepared:
         domains: training data, target first.
         test: held-out item of each target user.
         data_hash: hash of the content.
+        figures: statistics of each domain.
     """
 
     domains: tuple[Domain, ...]
     test: np.ndarray
     data_hash: str
+    figures: tuple[dict[str, int | float | str], ...]
 
 
 @lru_cache(maxsize=4)
@@ -75,7 +84,12 @@ def prepared_data(config_json: str) -> Prepared:
         domain, test = _split(part)
         domains.append(domain)
         tests.append(test)
-    return Prepared(tuple(domains), tests[0], "+".join(part.sha256 for part in parts))
+    return Prepared(
+        domains=tuple(domains),
+        test=tests[0],
+        data_hash="+".join(part.sha256 for part in parts),
+        figures=tuple(statistics(part) for part in parts),
+    )
 
 
 def _split(data: Interactions) -> tuple[Domain, np.ndarray]:
@@ -201,8 +215,8 @@ def _targets(cell: Cell, domain: Domain, seeds: Seeds) -> tuple[int, ...]:
     return tuple(int(item) for item in order[: targets.count])
 
 
-def check_against_data(cell: Cell) -> None:
-    """Raise for settings that the cell's data set cannot carry, before anything is trained."""
+def check_against_data(cell: Cell) -> Prepared:
+    """Return the cell's data, or raise for settings that it cannot carry, before any training."""
     data = prepared_data(canonical(cell.dataset))
     num_items = data.domains[0].num_items
     largest = max(cell.evaluation.k)
@@ -217,3 +231,4 @@ def check_against_data(cell: Cell) -> None:
             f"evaluation.candidates: {cell.evaluation.candidates} candidates cannot be drawn from "
             f"{num_items} items for a user who has had {longest + 1} of them"
         )
+    return data

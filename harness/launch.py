@@ -12,7 +12,7 @@ from harness.core.errors import RunError
 from harness.core.registry import ATTACKS, SYSTEMS
 from harness.plan import Plan, expand
 from harness.plugins import PluginSpec, build
-from harness.progress import Progress
+from harness.progress import Progress, duration
 from harness.provenance import manifest, timestamp
 from harness.results import write_atomic
 from harness.scenario import Scenario, scenario_hash
@@ -36,8 +36,12 @@ def run_scenario(
         KeyboardInterrupt: the run was interrupted; finished cells are kept.
     """
     plan, started, clock = expand(scenario), timestamp(), time.monotonic()
-    for cell in {cell.dataset_label: cell for cell in plan.cells}.values():
-        check_against_data(cell)
+    first = {cell.dataset_label: cell for cell in plan.cells}
+    data = {label: check_against_data(cell) for label, cell in first.items()}
+    progress.keep_in(folder / "log.jsonl")
+    for label, prepared in data.items():
+        for figures in prepared.figures:
+            progress.line(f"data set {label}: {in_words(figures)}")
     sweep = Sweep(
         folder=folder,
         plan=plan,
@@ -58,10 +62,22 @@ def run_scenario(
         status = "failed"
         progress.line(str(error))
     finally:
-        record = manifest(scenario, plan, status, jobs=jobs, started=started)
+        hashes = {label: prepared.data_hash for label, prepared in data.items()}
+        record = manifest(scenario, plan, status, jobs=jobs, started=started, data_hashes=hashes)
         record |= {"seconds": time.monotonic() - clock, **describe(plan, sweep.timings)}
+        record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
+        spent = ", ".join(f"{stage} {duration(s)}" for stage, s in sweep.timings.items())
+        progress.line(f"time by stage, summed over processes: {spent or 'none'}")
         write_atomic(folder / "manifest.json", json.dumps(record, indent=1).encode())
     return 4 if sweep.failed else 0
+
+
+def in_words(figures: dict[str, int | float | str]) -> str:
+    """Return the figures of a data set that a reader wants first, on one line."""
+    return (
+        f"{figures['name']}, {figures['users']:,} users, {figures['items']:,} items, "
+        f"{figures['events']:,} events, mean length {figures['length_mean']:.1f}"
+    )
 
 
 def describe(plan: Plan, timings: dict[str, float]) -> dict[str, Any]:

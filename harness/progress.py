@@ -6,10 +6,12 @@ left. Elsewhere every event is one line with the time of day, and nothing is eve
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -46,6 +48,11 @@ class Progress:
         self._printed: dict[str, float] = {}
         self._began = clock()
         self._live: Live | None = None
+        self._log: Path | None = None
+
+    def keep_in(self, path: Path) -> None:
+        """Append every line from now on to ``path``, as JSON with the time in UTC."""
+        self._log = path
 
     def start(self, total_cells: int) -> None:
         """Begin with so many cells to run."""
@@ -95,6 +102,10 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Print a line of its own."""
+        if self._log is not None:
+            entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "text": text}
+            with self._log.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(entry, ensure_ascii=False) + "\n")
         stamp = "" if self._live else f"{datetime.now():%H:%M:%S} "
         self._console.print(Text(stamp + text), soft_wrap=True)
 

@@ -138,8 +138,8 @@ class SfUbm(System):
             "hub name works in the same fields",
         ),
         Deviation(
-            "Stage 2 puts each soft token before its title and the user's last, warms up the choice "
-            "itself, and tunes the whole LLM",
+            "Stage 2 puts each soft token before its title and the user's last, warms up the "
+            "choice itself, and tunes the whole LLM",
             "with the token loss alone a small LLM learns to copy a candidate and chooses at "
             "chance; scenarios/paper/sf_ubm.yaml gives the paper's form",
         ),
