@@ -64,7 +64,11 @@ def run_scenario(
     finally:
         hashes = {label: prepared.data_hash for label, prepared in data.items()}
         record = manifest(scenario, plan, status, jobs=jobs, started=started, data_hashes=hashes)
-        record |= {"seconds": time.monotonic() - clock, **describe(plan, sweep.timings)}
+        record |= {
+            "name": scenario.name,
+            "seconds": time.monotonic() - clock,
+            **describe(plan, sweep.timings),
+        }
         record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
         spent = ", ".join(f"{stage} {duration(s)}" for stage, s in sweep.timings.items())
         progress.line(f"time by stage, summed over processes: {spent or 'none'}")

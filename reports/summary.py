@@ -38,8 +38,10 @@ def what_was_run(evidence: Evidence) -> str:
     rows = evidence.rows
     if not rows:
         return "This run holds no results."
-    attacks = dict.fromkeys(a for row in rows for a in (row.attack, row.poisoning) if a != "none")
-    defenses = dict.fromkeys(arm_of(row) for row in rows if row.defense != "none")
+    # A row without a number (a pair that does not meet) names no setting that was run.
+    ran = [row for row in rows if row.status == "ok"] or rows
+    attacks = dict.fromkeys(a for row in ran for a in (row.attack, row.poisoning) if a != "none")
+    defenses = dict.fromkeys(arm_of(row) for row in ran if row.defense != "none")
     systems, anchors = (
         [label(s) for s in dict.fromkeys(row.system for row in rows if row.kind == kind)]
         for kind in ("federated", "anchor")
