@@ -138,3 +138,26 @@ def test_unknown_optimizer_says_what_is_allowed():
     spec = LocalSpec(steps=1, optimizer="adagrad", learning_rate=1, weight_decay=0, clip_norm=0)
     with pytest.raises(ScenarioError, match="adam, sgd"):
         BatchedTrainer().train({}, torch.ones(1, 1), torch.tensor([[0]]), lambda *a: a[2], spec)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_view_items_move_only_where_the_option_says_so(train):
+    state, seeds = _state(), Seeds(5).child("round", 0)
+    system = Lumos(
+        optimizer="sgd",
+        learning_rate=0.1,
+        weight_decay=0.0,
+        local_epochs=1,
+        max_length=10,
+        embedding_size=8,
+        train_view_items=train,
+    )
+    update = system.local(state, Work(torch.tensor([0]), 0, DataPlan(), BatchedTrainer(), seeds))
+    seen = state.seen[0]
+    draws = seeds.numpy("negatives", 0).integers(0, NUM_ITEMS - len(seen), (1, 5))
+    negatives = set(complement_sample(draws, seen).flatten().tolist())
+    only_in_views = {20, 21, 22, 25, 26} - negatives
+    assert only_in_views
+    for item in only_in_views:
+        (slot,) = (update.row_ids[0] == item).nonzero().flatten().tolist()
+        assert (update.rows[0, slot].abs().max() > 0).item() is train
