@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.case import check_against_data
+from harness.case import Prepared, check_against_data
 from harness.core.errors import RunError
 from harness.core.registry import ATTACKS, SYSTEMS
 from harness.plan import Plan, expand
@@ -36,12 +36,8 @@ def run_scenario(
         KeyboardInterrupt: the run was interrupted; finished cells are kept.
     """
     plan, started, clock = expand(scenario), timestamp(), time.monotonic()
-    first = {cell.dataset_label: cell for cell in plan.cells}
-    data = {label: check_against_data(cell) for label, cell in first.items()}
+    data = _announced(plan, progress)
     progress.keep_in(folder / "log.jsonl")
-    for label, prepared in data.items():
-        for figures in prepared.figures:
-            progress.line(f"data set {label}: {in_words(figures)}")
     sweep = Sweep(
         folder=folder,
         plan=plan,
@@ -62,18 +58,31 @@ def run_scenario(
         status = "failed"
         progress.line(str(error))
     finally:
-        hashes = {label: prepared.data_hash for label, prepared in data.items()}
-        record = manifest(scenario, plan, status, jobs=jobs, started=started, data_hashes=hashes)
-        record |= {
-            "name": scenario.name,
-            "seconds": time.monotonic() - clock,
-            **describe(plan, sweep.timings),
-        }
-        record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
         spent = ", ".join(f"{stage} {duration(s)}" for stage, s in sweep.timings.items())
         progress.line(f"time by stage, summed over processes: {spent or 'none'}")
+        record = manifest(
+            scenario,
+            plan,
+            status,
+            jobs=jobs,
+            started=started,
+            data_hashes={label: prepared.data_hash for label, prepared in data.items()},
+        )
+        record |= describe(plan, sweep.timings)
+        record |= {"name": scenario.name, "seconds": time.monotonic() - clock}
+        record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
         write_atomic(folder / "manifest.json", json.dumps(record, indent=1).encode())
     return 4 if sweep.failed else 0
+
+
+def _announced(plan: Plan, progress: Progress) -> dict[str, Prepared]:
+    """Load every data set once, check that the cells fit it, and print its figures."""
+    first = {cell.dataset_label: cell for cell in plan.cells}
+    data = {label: check_against_data(cell) for label, cell in first.items()}
+    for label, prepared in data.items():
+        for figures in prepared.figures:
+            progress.line(f"data set {label}: {in_words(figures)}")
+    return data
 
 
 def in_words(figures: dict[str, int | float | str]) -> str:
