@@ -7,11 +7,11 @@ from typing import Any
 
 from harness.core.params import Params
 from harness.core.registry import DEFENSES
-from harness.explain import Finding
 from harness.plugins import PluginSpec
-from harness.problems import suggest
-from harness.references import NONE
-from harness.resolve import swept_fields
+from harness.reading.explain import Finding
+from harness.reading.problems import suggest
+from harness.reading.references import NONE
+from harness.reading.resolve import swept_fields
 
 
 class Arm(Params):

@@ -18,8 +18,8 @@ from harness.forecast import MAX_CELLS, Forecast, facts_at_hand, forecast
 from harness.listing import KINDS, Kind, entries
 from harness.plan import Plan, expand
 from harness.plugins import load_plugins
-from harness.problems import InvalidScenario, suggest
 from harness.progress import Progress, duration
+from harness.reading.problems import InvalidScenario, suggest
 from harness.scenario import load
 from harness.terminal import Terminal, close_output, complain
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 from harness.case import Prepared, check_against_data
 from harness.core.errors import RunError
-from harness.core.registry import ATTACKS, SYSTEMS
+from harness.describe import describe, in_words
 from harness.plan import Plan, expand
-from harness.plugins import PluginSpec, build
 from harness.progress import Progress, duration
 from harness.provenance import manifest, timestamp
 from harness.results import write_atomic
@@ -52,27 +50,40 @@ def run_scenario(
         return 0
     status = "interrupted"
     try:
-        sweep.run(limit)
-        status = "failed" if sweep.failed else "done" if sweep.finished() else "partial"
-    except RunError as error:
-        status = "failed"
-        progress.line(str(error))
+        status = _swept(sweep, limit, progress)
     finally:
         spent = ", ".join(f"{stage} {duration(s)}" for stage, s in sweep.timings.items())
         progress.line(f"time by stage, summed over processes: {spent or 'none'}")
-        record = manifest(
-            scenario,
-            plan,
-            status,
-            jobs=jobs,
-            started=started,
-            data_hashes={label: prepared.data_hash for label, prepared in data.items()},
-        )
-        record |= describe(plan, sweep.timings)
-        record |= {"name": scenario.name, "seconds": time.monotonic() - clock}
-        record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
-        write_atomic(folder / "manifest.json", json.dumps(record, indent=1).encode())
+        _write_manifest(scenario, sweep, data, status, started, time.monotonic() - clock)
     return 4 if sweep.failed else 0
+
+
+def _swept(sweep: Sweep, limit: int | None, progress: Progress) -> str:
+    """Run the cells and return how the run ended."""
+    try:
+        sweep.run(limit)
+    except RunError as error:
+        progress.line(str(error))
+        return "failed"
+    return "failed" if sweep.failed else "done" if sweep.finished() else "partial"
+
+
+def _write_manifest(
+    scenario: Scenario,
+    sweep: Sweep,
+    data: dict[str, Prepared],
+    status: str,
+    started: str,
+    seconds: float,
+) -> None:
+    hashes = {label: prepared.data_hash for label, prepared in data.items()}
+    record = manifest(
+        scenario, sweep.plan, status, jobs=sweep.jobs, started=started, data_hashes=hashes
+    )
+    record |= describe(sweep.plan, sweep.timings)
+    record |= {"name": scenario.name, "seconds": seconds}
+    record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
+    write_atomic(sweep.folder / "manifest.json", json.dumps(record, indent=1).encode())
 
 
 def _announced(plan: Plan, progress: Progress) -> dict[str, Prepared]:
@@ -83,56 +94,3 @@ def _announced(plan: Plan, progress: Progress) -> dict[str, Prepared]:
         for figures in prepared.figures:
             progress.line(f"data set {label}: {in_words(figures)}")
     return data
-
-
-def in_words(figures: dict[str, int | float | str]) -> str:
-    """Return the figures of a data set that a reader wants first, on one line."""
-    return (
-        f"{figures['name']}, {figures['users']:,} users, {figures['items']:,} items, "
-        f"{figures['events']:,} events, mean length {figures['length_mean']:.1f}"
-    )
-
-
-def describe(plan: Plan, timings: dict[str, float]) -> dict[str, Any]:
-    """Return what the report says of systems, adversaries and time."""
-    systems = {cell.system.label: cell for cell in plan.cells}
-    attacks = {
-        spec.label: build(ATTACKS, spec).threat_model.words
-        for cell in plan.cells
-        for spec in (*cell.inference, *([cell.poisoning] if cell.poisoning else []))
-    }
-    return {
-        "systems": [
-            {
-                "label": label,
-                "description": SYSTEMS.get(cell.system.use).summary(),
-                "paper": SYSTEMS.get(cell.system.use).paper.reference,
-                "deviations": [
-                    *settings_changed(cell.system),
-                    *(f"{d.what}: {d.why}" for d in SYSTEMS.get(cell.system.use).deviations),
-                ],
-            }
-            for label, cell in systems.items()
-        ],
-        "threat_models": attacks,
-        "timings": [{"stage": stage, "seconds": value} for stage, value in timings.items()],
-    }
-
-
-def settings_changed(spec: PluginSpec) -> list[str]:
-    """Return in words which of a system's parameters the scenario sets to other than default."""
-    default = SYSTEMS.get(spec.use).Config().model_dump(mode="json")
-    changed = [
-        f"{name} = {_short(value, default.get(name))}"
-        for name, value in sorted(spec.params.items())
-        if value != default.get(name)
-    ]
-    return [f"Set by the scenario: {'; '.join(changed)}"] if changed else []
-
-
-def _short(value: Any, default: Any) -> str:
-    """Return a value beside its default; of a group of settings only those that differ."""
-    if isinstance(value, dict) and isinstance(default, dict):
-        inner = [f"{k} {_short(v, default.get(k))}" for k, v in value.items() if v != default[k]]
-        return ", ".join(inner)
-    return f"{value} (default {default})"

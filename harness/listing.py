@@ -12,7 +12,7 @@ from harness.core.messages import Message
 from harness.core.params import Component
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS, Registry
 from harness.core.system import System
-from harness.resolve import dataset_model
+from harness.reading.resolve import dataset_model
 
 Kind = Literal["systems", "attacks", "defenses", "datasets", "metrics"]
 KINDS: tuple[Kind, ...] = ("systems", "attacks", "defenses", "datasets", "metrics")

@@ -15,7 +15,7 @@ from harness.core.messages import Message, Silence
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
 from harness.core.system import System
 from harness.plugins import PluginSpec
-from harness.references import NONE
+from harness.reading.references import NONE
 from harness.scenario import LanguageCells, PluginEntry, Scenario, SystemEntry
 
 __all__ = ["Cell", "NotRun", "Plan", "expand"]

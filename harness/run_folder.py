@@ -13,9 +13,9 @@ from typing import Any
 
 from harness.core.errors import HarnessError, RunError, ScenarioError
 from harness.pidlock import held
+from harness.reading.source import read_yaml
 from harness.results import write_atomic
 from harness.scenario import Scenario
-from harness.yaml_source import read_yaml
 
 LOCK = ".lock"
 SCENARIO = "scenario.yaml"

@@ -15,12 +15,13 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from harness.arms import check_arm_names
 from harness.core.params import Params
-from harness.explain import Finding, explain, place
-from harness.layers import read_layers
 from harness.plugins import load_plugins
-from harness.problems import InvalidScenario, Problem
-from harness.references import check_references
-from harness.resolve import resolve
+from harness.reading.explain import Finding, explain, place
+from harness.reading.layers import read_layers
+from harness.reading.problems import InvalidScenario, Problem
+from harness.reading.references import check_references
+from harness.reading.resolve import resolve
+from harness.reading.scalar import plain_scalar
 from harness.settings import (
     Clients,
     Compute,
@@ -32,7 +33,6 @@ from harness.settings import (
     Targets,
     distinct,
 )
-from harness.yaml_scalar import plain_scalar
 
 SCHEMA = 1
 """Version of the scenario format that this code reads and writes."""

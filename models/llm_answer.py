@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from harness.core.system import Answers
-from models.llm_model import SoftPromptLLM, load_llm
+from harness.language.llm import load_llm
+from models.llm_model import SoftPromptLLM
 from models.llm_training import Questions, ask
 from models.soft_prompt import Pack, collate
 

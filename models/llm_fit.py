@@ -66,8 +66,7 @@ def train(
     _follow_curriculum(stage, questions, seeds, progress or (lambda done, total, loss: None))
     stage.model.requires_grad_(False)
     stage.projectors.requires_grad_(False)
-    if config.dtype == "bfloat16":
-        stage.model.to(torch.bfloat16)
+    stage.model.to(config.compute_dtype)
     return stage
 
 

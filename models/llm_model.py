@@ -13,11 +13,10 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from harness.core.errors import AssetError
 from harness.core.params import Params
 from harness.core.seeds import Seeds
+from harness.language.llm import Dtype, load_llm, resolved
 from models.llm_training import ItemSide
 from models.soft_prompt import Batch, Lexicon, Projectors, build_lexicon
 
@@ -68,8 +67,8 @@ class LLMStageConfig(Params):
         default=5e-4, gt=0, description="Adam; paper 1e-4 [ours]"
     )
     lora_rank: int = Field(default=16, ge=1, description="rank where tune is lora [ours]")
-    dtype: Literal["bfloat16", "float32"] = Field(
-        default="bfloat16", description="compute type [ours]"
+    dtype: Dtype = Field(
+        default="auto", description="compute type; auto: bfloat16 where the CPU has it [ours]"
     )
     max_new_tokens: int = Field(default=32, ge=1, description="longest answer [ours]")
     noun: str = Field(
@@ -85,19 +84,10 @@ class LLMStageConfig(Params):
             )
         return self
 
-
-def load_llm(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Load a causal LM and its tokenizer from a local folder.
-
-    Raises:
-        AssetError: the folder is not a model that transformers can load.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    except (OSError, ValueError) as error:
-        raise AssetError(f"{path} holds no language model: {error}") from error
-    return tokenizer, model.eval()
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """The number format that the LLM computes in."""
+        return resolved(self.dtype)
 
 
 @dataclass
@@ -159,7 +149,7 @@ class SoftPromptLLM:
 
     def autocast(self) -> Any:
         """Bfloat16 arithmetic over float32 weights, where the LLM itself is trained so."""
-        mixed = self.config.dtype == "bfloat16" and self.model.dtype == torch.float32
+        mixed = self.config.compute_dtype != self.model.dtype
         return torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
 
 
@@ -176,8 +166,8 @@ def prepare(
     config: LLMStageConfig, llm_path: Path, items: ItemSide, dim: int, seeds: Seeds
 ) -> SoftPromptLLM:
     """Load the LLM, choose what of it learns, and draw the projectors."""
-    master = config.tune == "full" or config.dtype == "float32"
-    tokenizer, model = load_llm(llm_path, torch.float32 if master else torch.bfloat16)
+    master = torch.float32 if config.tune == "full" else config.compute_dtype
+    tokenizer, model = load_llm(llm_path, master)
     table = model.get_input_embeddings().weight
     norm = float(table.detach().float().norm(dim=1).mean())
     model.requires_grad_(False)

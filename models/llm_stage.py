@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -90,7 +89,7 @@ class LLMStage:
         last = [h[-config.num_history :].tolist() if config.num_history else [] for h in histories]
         return base_answers(
             self.llm_path, self.llm.items.titles, last, candidates, "chat", config.noun,
-            torch.bfloat16 if config.dtype == "bfloat16" else torch.float32,
+            config.compute_dtype,
             config.max_new_tokens,
         )  # fmt: skip
 

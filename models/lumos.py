@@ -40,6 +40,8 @@ from models.lumos_objective import ChunkLoss
 from models.packing import PackedBatch, PackedUser, collate, without_counterfactual
 from models.sequences import complement_sample
 
+_TABLE = "item table"
+
 
 @dataclass(frozen=True)
 class LumosState:
@@ -216,6 +218,15 @@ class Lumos(System):
         dense = {n: p + rate * aggregate.dense[n] for n, p in model.dense.items()}
         table = model.table.index_add(0, aggregate.row_ids, aggregate.rows, alpha=rate)
         return replace(state, model=replace(model, dense=dense, table=table))
+
+    def weights(self, state: LumosState) -> dict[str, Tensor]:
+        """Return the global model's parameters."""
+        return {**state.model.dense, _TABLE: state.model.table}
+
+    def with_weights(self, state: LumosState, weights: dict[str, Tensor]) -> LumosState:
+        """Return the state with another global model."""
+        dense = {name: weights[name] for name in state.model.dense}
+        return replace(state, model=replace(state.model, dense=dense, table=weights[_TABLE]))
 
     def release(self, state: LumosState, seeds: Seeds) -> SequenceModel:
         """Return the global model."""

@@ -114,14 +114,18 @@ def build_views(
     names = [display_title(title) or title for title in titles]
     room = _Room(prompts.Catalogue(names, grounder.vectors), generator, grounder, config)
     users = [user for user, history in enumerate(histories) if history]
-    future = _future(room, histories, users)
-    rephrased = _rephrased(room, histories, users, seeds)
-    counterfactual = _counterfactual(room, histories, users)
     built: dict[ViewName, _Built] = {
-        "future": future,
-        "rephrased": rephrased,
-        "counterfactual": counterfactual,
+        "future": _future(room, histories, users),
+        "rephrased": _rephrased(room, histories, users, seeds),
+        "counterfactual": _counterfactual(room, histories, users),
     }
+    return _put_together(built, histories, room)
+
+
+def _put_together(
+    built: dict[ViewName, _Built], histories: Sequence[Sequence[int]], room: _Room
+) -> Views:
+    """Join the three built views, mark which exist, and describe each."""
     mask = np.array([[bool(row) for row in built[view].sequences] for view in VIEW_NAMES]).T
     statistics: dict[ViewName, ViewStatistics] = {
         view: summarise(
@@ -130,14 +134,14 @@ def build_views(
             built[view].mapped,
             histories,
             room.catalogue.vectors,
-            Seeds(config.sampling_seed).numpy("view statistics"),
+            room.seeds.numpy("view statistics"),
         )
         for view in VIEW_NAMES
     }
     return Views(
-        future.sequences,
-        rephrased.sequences,
-        counterfactual.sequences,
+        built["future"].sequences,
+        built["rephrased"].sequences,
+        built["counterfactual"].sequences,
         mask.astype(bool),
         statistics,
     )

@@ -35,3 +35,9 @@ class RunError(HarnessError):
     """Training, an attack or writing failed; what was finished is kept."""
 
     exit_code = 4
+
+
+class Interrupted(HarnessError):
+    """The person at the terminal asked to stop; what was finished is kept."""
+
+    exit_code = 130

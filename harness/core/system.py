@@ -240,6 +240,17 @@ class System(Component):
         """Return the state after the server's aggregate."""
         raise TypeError(f"{type(self).__name__} does not define apply")
 
+    def weights(self, state: Any) -> dict[str, Tensor] | None:
+        """Return everything in the state that rounds change, by name, for a checkpoint.
+
+        None, the default, says that a training is not kept by rounds and starts anew.
+        """
+        return None
+
+    def with_weights(self, state: Any, weights: dict[str, Tensor]) -> Any:
+        """Return ``state`` with what :meth:`weights` gave."""
+        raise TypeError(f"{type(self).__name__} does not define with_weights")
+
     def release(self, state: Any, seeds: Seeds) -> Released:
         """Finish training after the last round and return the recommender."""
         raise TypeError(f"{type(self).__name__} does not define release")

@@ -7,6 +7,7 @@ the system's own) → server stages in reverse order → record → apply.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from harness.core.messages import Aggregate, Message, ModelUpdate
 from harness.core.observe import RoundRecord, Transcript, View
 from harness.core.seeds import Seeds
 from harness.core.system import Domain, Progress, Released, System, Work
+from harness.fed.checkpoint import Checkpoints, Progressing
 from harness.fed.guard import GuardRecord, admit
 from harness.fed.local import BatchedTrainer
 from harness.fed.population import Roles
@@ -66,7 +68,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Training:
-    """Everything one training is made of."""
+    """Everything one training is made of.
+
+    Attributes:
+        system: what is trained.
+        domains: its data, target first.
+        defenses: in the order of their client stages.
+        threat: the adversary inside the training.
+        recorder: which rounds are written down.
+        reject_share: share of refused updates beyond which the run fails.
+        seeds: every draw comes from here.
+        progress: called with a line of text now and then.
+        pause: called after every round; raises `Interrupted` where the training is to stop.
+    """
 
     system: System
     domains: tuple[Domain, ...]
@@ -76,6 +90,7 @@ class Training:
     reject_share: float
     seeds: Seeds
     progress: Progress
+    pause: Callable[[], None] = lambda: None
 
     def federation(self) -> Federation:
         """Return the federation's sizes."""
@@ -89,62 +104,76 @@ class Training:
         )
 
 
-def federate(training: Training, state: Any) -> Outcome:
-    """Run all rounds from ``state`` (as returned by the system's ``setup``) and release."""
-    federation = training.federation()
+def federate(training: Training, start: Any, checkpoints: Checkpoints | None = None) -> Outcome:
+    """Run all rounds and release.
+
+    Args:
+        training: what to train.
+        start: state as returned by the system's ``setup``.
+        checkpoints: where rounds are kept, and where a training that was interrupted goes on.
+
+    Raises:
+        Interrupted: ``training.pause`` asked for it; the last round is kept.
+    """
+    system, federation = training.system, training.federation()
     for defense in training.defenses:
         defense.setup(federation)
-    guard, memory, sent = GuardRecord(), dict[str, object](), list[float]()
-    catalogue = training.system.catalogue(state)
+    now = checkpoints.restore(system, start) if checkpoints else Progressing(start)
     facts = Transcript(
         rounds=(),
-        catalogue=catalogue,
+        catalogue=system.catalogue(start),
         defense=tuple({"use": d.name, **d.config.model_dump()} for d in training.defenses),
-        protocol=training.system.protocol(),
+        protocol=system.protocol(),
     )
-    for index in range(federation.num_rounds):
-        now = replace(federation, round_index=index)
-        state, message = _round(training, state, now, facts, memory, guard)
-        sent.append(message.bytes_per_client())  # pyright: ignore[reportAttributeAccessIssue]
-        guard.check_share(training.reject_share)
+    for index in range(now.next_round, federation.num_rounds):
+        message = _round(training, now, replace(federation, round_index=index), facts, checkpoints)
+        now.sent.append(message.bytes_per_client())  # pyright: ignore[reportAttributeAccessIssue]
+        now.guard.check_share(training.reject_share)
+        now.next_round = index + 1
+        if checkpoints:
+            checkpoints.save(system, now)
         if index % 10 == 9 or index + 1 == federation.num_rounds:
             training.progress(f"round {index + 1}/{federation.num_rounds}")
-    released = training.system.release(state, training.seeds.child("release"))
-    transcript = replace(facts, rounds=tuple(training.recorder.records))
-    bytes_up = float(np.mean(sent)) if sent else 0.0
-    return Outcome(released, state, transcript, guard, bytes_up, federation)
+        training.pause()
+    released = system.release(now.state, training.seeds.child("release"))
+    transcript = replace(facts, rounds=tuple(now.records))
+    bytes_up = float(np.mean(now.sent)) if now.sent else 0.0
+    return Outcome(released, now.state, transcript, now.guard, bytes_up, federation)
 
 
 def _round(
     training: Training,
-    state: Any,
+    now: Progressing,
     federation: Federation,
     facts: Transcript,
-    memory: dict[str, object],
-    guard: GuardRecord,
-) -> tuple[Any, Message]:
-    """One round, in the order that the module docstring states."""
-    system, index = training.system, federation.round_index
+    checkpoints: Checkpoints | None,
+) -> Message:
+    """One round, in the order that the module docstring states; moves ``now`` on."""
+    system, index, state = training.system, federation.round_index, now.state
     seeds = training.seeds.child("round", index)
     plan = DataPlan()
     for defense in training.defenses:
         plan = defense.on_data(plan)
     cohort = draw_cohort(training, federation, seeds)
     if not len(cohort):
-        guard.empty_rounds += 1
-        return state, ModelUpdate(cohort, {}, cohort.reshape(-1, 1), torch.zeros(0, 1, 1), cohort)
+        now.guard.empty_rounds += 1
+        return ModelUpdate(cohort, {}, cohort.reshape(-1, 1), torch.zeros(0, 1, 1), cohort)
     message = system.local(state, Work(cohort, index, plan, BatchedTrainer(), seeds))
     malicious = _malicious_rows(message, training.threat.roles)
     message = _client_stages(training, message, malicious, federation, seeds)
-    message = _crafted(training, message, federation, state, facts, memory)
-    message = admit(message, index, guard)
+    message = _crafted(training, message, federation, state, facts, now.memory)
+    message = admit(message, index, now.guard)
     if isinstance(message, ModelUpdate) and not len(message):
-        guard.empty_rounds += 1
-        return state, message
+        now.guard.empty_rounds += 1
+        return message
     aggregate = _aggregated(training, state, message, federation, seeds)
     if training.recorder.wants(index):
-        training.recorder.add(index, message, system.handle(state), aggregate)
-    return system.apply(state, aggregate), message
+        record = training.recorder.record(index, message, system.handle(state), aggregate)
+        now.records.append(record)
+        if checkpoints:
+            checkpoints.keep(system, state, record)
+    now.state = system.apply(state, aggregate)
+    return message
 
 
 def draw_cohort(training: Training, federation: Federation, seeds: Seeds) -> Int[Tensor, " client"]:

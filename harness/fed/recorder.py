@@ -20,7 +20,7 @@ def recorded_rounds(wanted: Sequence[RoundName], num_rounds: int) -> frozenset[i
 
 
 class Recorder:
-    """Keeps the wanted rounds.
+    """What of a training is written down.
 
     Args:
         rounds: rounds to keep.
@@ -30,16 +30,15 @@ class Recorder:
     def __init__(self, rounds: frozenset[int], clients: int) -> None:
         self._rounds = rounds
         self._clients = clients
-        self.records: list[RoundRecord] = []
 
     def wants(self, index: int) -> bool:
         """Whether round ``index`` is kept."""
         return index in self._rounds
 
-    def add(
+    def record(
         self, index: int, message: Message, model: ModelHandle | None, aggregate: Aggregate | None
-    ) -> None:
-        """Keep one round."""
+    ) -> RoundRecord:
+        """Return the part of a round that is kept."""
         if isinstance(message, ModelUpdate) and 0 < self._clients < len(message):
             message = message.select(torch.arange(len(message)) < self._clients)
-        self.records.append(RoundRecord(index, message, model, aggregate))
+        return RoundRecord(index, message, model, aggregate)

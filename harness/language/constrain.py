@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.language.decode import PickToken
+from harness.language.decode import Choose
 
 Trie = dict[int, "Trie"]
 
@@ -28,7 +27,7 @@ def build_trie(sequences: Sequence[Sequence[int]]) -> Trie:
 
 
 class ChoicePick:
-    """A `PickToken` that keeps each row on a path through its remaining choices.
+    """A `PickTokens` that keeps each row on a path through its remaining choices.
 
     A choice is spelled as its tokens followed by the separator; when it is complete it is removed
     and the next one begins. With none left the row ends.
@@ -38,7 +37,7 @@ class ChoicePick:
         choices: allowed texts per row, distinct within a row.
         separator: token id between two choices.
         end: token id that ends a row without choices.
-        base: picks among the allowed tokens; the others come to it as minus infinity.
+        base: picks among the allowed tokens, and is not asked where there is one only.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class ChoicePick:
         *,
         separator: int,
         end: int,
-        base: PickToken,
+        base: Choose,
     ) -> None:
         known = {text for row in choices for text in row}
         spelled = {text: (*tokenise(" " + text), separator) for text in sorted(known)}
@@ -58,18 +57,27 @@ class ChoicePick:
         self._end = end
         self._base = base
 
-    def __call__(self, logits: Float[Tensor, " vocab"], row: int, step: int) -> int:
-        """Return the next token of ``row``."""
+    def __call__(self, logits: Float[Tensor, " vocab"], row: int, step: int) -> list[int]:
+        """Return the next token of ``row``, and the following ones up to the next choice."""
         if not self._node[row]:
-            return self._end
+            return [self._end]
         allowed = sorted(self._node[row])
-        masked = torch.full_like(logits, -torch.inf)
-        masked[allowed] = logits[allowed]
-        token = self._base(masked, row, step)
+        # Only the allowed logits are looked at: masking the whole vocabulary for every row, and
+        # drawing noise for it, took longer than the model's head.
+        place = self._base(logits[allowed], row, step) if len(allowed) > 1 else 0
+        tokens = [allowed[place]]
+        self._enter(row, tokens[0])
+        while self._path[row] and len(self._node[row]) == 1:
+            (token,) = self._node[row]
+            tokens.append(token)
+            self._enter(row, token)
+        return tokens
+
+    def _enter(self, row: int, token: int) -> None:
+        """Follow ``token``; at the end of a choice, take it out and begin the next."""
         self._path[row] += (token,)
         self._node[row] = self._node[row][token]
         if not self._node[row]:
             self._left[row].discard(self._path[row])
             self._path[row] = ()
             self._node[row] = build_trie(sorted(self._left[row]))
-        return token

@@ -8,32 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from harness.core.errors import AssetError
 from harness.core.seeds import Seeds
 from harness.language.cache import TextStore, digest, model_identity
 from harness.language.constrain import ChoicePick
 from harness.language.decode import (
-    PickToken,
+    Choose,
+    PickTokens,
     Prefix,
     decode_batch,
     encode_prefix,
     greedy,
+    one_by_one,
     shared_length,
 )
+from harness.language.llm import Dtype, load_llm, resolved
 
-_FORMAT = "generated-text/1"
+_FORMAT = "generated-text/2"
 CHOICE_SEPARATOR = ";"
 """Stands between two choices of a constrained text."""
 
-Dtype = Literal["auto", "float32", "bfloat16"]
 Chat = Sequence[Mapping[str, str]]
 Prompt = str | Chat
 """Plain text that is continued as it stands, or chat messages with ``role`` and ``content``."""
@@ -86,12 +86,6 @@ class Generated(BaseModel):
     complete: bool
 
 
-def cpu_dtype() -> torch.dtype:
-    """Return bfloat16 where the processor multiplies it natively, else float32."""
-    native = torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return torch.bfloat16 if native else torch.float32
-
-
 class TextGenerator:
     """A causal language model with a text cache.
 
@@ -103,7 +97,7 @@ class TextGenerator:
     Args:
         model: a local folder or a hub name of a causal language model.
         cache: SQLite file of generated texts; None keeps nothing.
-        dtype: of the weights; ``auto`` is `cpu_dtype`.
+        dtype: of the weights; ``auto`` is `harness.language.llm.cpu_dtype`.
         batch_size: prompts that are decoded together.
         progress: called with (prompts done, prompts to do) after each batch.
     """
@@ -119,7 +113,7 @@ class TextGenerator:
     ) -> None:
         self._source = model
         self._store = None if cache is None else TextStore(cache)
-        self._dtype = cpu_dtype() if dtype == "auto" else getattr(torch, dtype)
+        self._dtype = resolved(dtype)
         self._batch_size = batch_size
         self._progress = progress
 
@@ -131,19 +125,8 @@ class TextGenerator:
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
         """Load model and tokenizer at the first prompt that the cache lacks."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        local = Path(self._source).is_dir()
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self._source, local_files_only=local)
-            model = AutoModelForCausalLM.from_pretrained(
-                self._source, dtype=self._dtype, local_files_only=local
-            )
-        except (OSError, ValueError) as error:
-            raise AssetError(
-                f"the language model {self._source} can't be loaded: {error}"
-            ) from error
-        return model.eval(), tokenizer
+        tokenizer, model = load_llm(self._source, self._dtype, grouped=True)
+        return model, tokenizer
 
     @property
     def loaded(self) -> bool:
@@ -224,13 +207,13 @@ class TextGenerator:
 
     def _pick(
         self, keys: list[str], choices: list[list[str] | None], decoding: Decoding
-    ) -> PickToken:
+    ) -> PickTokens:
         """Return how the batch's next tokens are chosen."""
         tokenizer = self._parts[1]
         base = _sampler(keys, decoding) if decoding.temperature > 0 else greedy
         given = [row for row in choices if row is not None]
         if not given:
-            return base
+            return one_by_one(base)
 
         def tokenise(text: str) -> list[int]:
             return list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -244,7 +227,7 @@ class TextGenerator:
         own: list[list[int]],
         prefix: Prefix,
         decoding: Decoding,
-        pick: PickToken,
+        pick: PickTokens,
     ) -> dict[str, Generated]:
         """Decode one batch and cut the texts at their stops."""
         model, tokenizer = self._parts
@@ -283,7 +266,7 @@ def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(int(i) for i in ids if i is not None)
 
 
-def _sampler(keys: Sequence[str], decoding: Decoding) -> PickToken:
+def _sampler(keys: Sequence[str], decoding: Decoding) -> Choose:
     """Sample by the Gumbel-max trick, each row from a stream of its own.
 
     A row's stream hangs on its own prompt, so neighbours in the batch do not change its draws.

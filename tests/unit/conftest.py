@@ -11,7 +11,7 @@ from pydantic import Field
 
 import harness.cli
 import harness.listing
-import harness.resolve
+import harness.reading.resolve
 import harness.scenario
 from harness.core.attack import InferenceAttack, PoisoningAttack
 from harness.core.defense import Defense, Federation
@@ -138,7 +138,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
             registry.register(name)(plugin)
     for module in (harness.scenario, harness.cli):
         monkeypatch.setattr(module, "load_plugins", lambda: None)
-    for module in (harness.resolve, harness.listing):
+    for module in (harness.reading.resolve, harness.listing):
         monkeypatch.setattr(module, "dataset_model", lambda: DatasetConfig)
 
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import ScenarioError
-from harness.problems import InvalidScenario
+from harness.reading.problems import InvalidScenario
+from harness.reading.scalar import plain_scalar
+from harness.reading.source import parse_yaml
 from harness.scenario import Scenario, _quoted, load, scenario_hash
-from harness.yaml_scalar import plain_scalar
-from harness.yaml_source import parse_yaml
 
 Write = Callable[..., Path]
 

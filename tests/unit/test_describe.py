@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.launch import settings_changed
+from harness.describe import settings_changed
 from harness.plugins import PluginSpec, load_plugins
 
 

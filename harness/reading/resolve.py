@@ -18,8 +18,8 @@ from pydantic import BaseModel, ValidationError
 from harness.core.params import Component
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS, Registry
 from harness.core.system import System
-from harness.explain import Finding, admits_list, explain
-from harness.problems import Step, suggest
+from harness.reading.explain import Finding, admits_list, explain
+from harness.reading.problems import Step, suggest
 
 Path = tuple[Step, ...]
 MAX_SWEEP = 1000

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.problems import InvalidScenario, Mark, Problem, suggest
-from harness.yaml_compose import Node
-from harness.yaml_source import Document, parse_yaml, read_yaml
+from harness.reading.compose import Node
+from harness.reading.problems import InvalidScenario, Mark, Problem, suggest
+from harness.reading.source import Document, parse_yaml, read_yaml
 
 MAX_CHAIN = 20
 

@@ -7,8 +7,8 @@ from typing import Any
 from harness.core.attack import PoisoningAttack
 from harness.core.defense import Defense
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
-from harness.explain import Finding
-from harness.problems import Step, suggest
+from harness.reading.explain import Finding
+from harness.reading.problems import Step, suggest
 
 NONE = "none"
 """Label of the arm without defence, and of the training without poisoning."""

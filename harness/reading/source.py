@@ -13,8 +13,8 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.reader import ReaderError
 
 from harness.core.errors import ScenarioError
-from harness.problems import InvalidScenario, Mark, Problem
-from harness.yaml_compose import Composer, Node
+from harness.reading.compose import Composer, Node
+from harness.reading.problems import InvalidScenario, Mark, Problem
 
 MAX_BYTES = 1_000_000
 

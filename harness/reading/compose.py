@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.problems import InvalidScenario, Mark, Problem, Step, show_path
-from harness.yaml_scalar import Scalar, plain_scalar
+from harness.reading.problems import InvalidScenario, Mark, Problem, Step, show_path
+from harness.reading.scalar import Scalar, plain_scalar
 
 MAX_DEPTH = 40
 MAX_NODES = 20_000

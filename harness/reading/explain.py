@@ -8,9 +8,9 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from harness.problems import Mark, Problem, Step, show_path, suggest
-from harness.yaml_compose import Node
-from harness.yaml_scalar import plain_scalar
+from harness.reading.compose import Node
+from harness.reading.problems import Mark, Problem, Step, show_path, suggest
+from harness.reading.scalar import plain_scalar
 
 MUST_BE = "must be "
 

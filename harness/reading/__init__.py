@@ -1,0 +1,1 @@
+"""Reading a scenario: YAML with positions, layers of it, and every problem in words."""

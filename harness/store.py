@@ -1,0 +1,83 @@
+"""Tensors on disk whose name carries the hash of their content.
+
+A file is written beside its place, synced and renamed, so a reader finds it whole or not at all.
+What a disk or a hand did to it later shows when its hash is compared with its name. The format is
+safetensors: reading one runs no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from harness.core.errors import RunError
+
+_SUFFIX = ".safetensors"
+_DIGITS = 16
+
+
+class Damaged(RunError):
+    """A stored file is not what was written."""
+
+
+def write_tensors(
+    folder: Path, stem: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> Path:
+    """Write tensors and JSON facts under ``stem``; return the file.
+
+    Args:
+        folder: made if missing.
+        stem: first part of the file's name.
+        tensors: by name.
+        facts: JSON values; NaN is refused.
+
+    Raises:
+        RunError: the folder can't be written (read-only, disk full); older files are untouched.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = save(plain, {"facts": json.dumps(facts, allow_nan=False)})
+    path = folder / f"{stem}-{hashlib.sha256(content).hexdigest()[:_DIGITS]}{_SUFFIX}"
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(
+            f"{path}: {error.strerror or error} ({len(content):,} bytes were to be written)"
+        ) from error
+    return path
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and facts of a file.
+
+    Raises:
+        Damaged: the file is gone, cut short, altered, or no safetensors file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path}: {error.strerror or error}") from error
+    if not path.stem.endswith("-" + hashlib.sha256(content).hexdigest()[:_DIGITS]):
+        raise Damaged(f"{path}: its content is not what its name says")
+    # After the hash: a header length of 2**60 in a damaged file must not be believed.
+    length = int.from_bytes(content[:8], "little")
+    facts = json.loads(content[8 : 8 + length])["__metadata__"]["facts"]
+    return load(content), json.loads(facts)
+
+
+def stored(folder: Path, stem: str) -> list[Path]:
+    """Return the files whose stem begins with ``stem``, sorted by name."""
+    return sorted(folder.glob(f"{stem}*{_SUFFIX}"))
