@@ -25,21 +25,22 @@ round; nothing more is sent.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast
 
 import torch
-from jaxtyping import Float
 from opacus.accountants import create_accountant
 from opacus.accountants.utils import get_noise_multiplier
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from defenses.clipping import clip_update
+from harness.core.averaging import RunningSum
 from harness.core.defense import Defense, Federation, PrivacyBudget
 from harness.core.errors import RunError, ScenarioError
-from harness.core.messages import PAD, Aggregate, Message, ModelAggregate, ModelUpdate
+from harness.core.messages import Aggregate, Message, ModelAggregate, ModelUpdate
 from harness.core.params import Paper, Params
 from harness.core.registry import DEFENSES
 from harness.core.seeds import Seeds
@@ -118,16 +119,22 @@ class DPFedAvg(Defense):
             return message
         return cast("M", clip_update(message, self.config.clip_norm))
 
-    def aggregate(self, message: Message, federation: Federation) -> ModelAggregate:
+    def aggregate(self, messages: Iterable[Message], federation: Federation) -> ModelAggregate:
         """Return Σ clipped updates / (qN) over the whole table, without noise yet."""
-        assert isinstance(message, ModelUpdate)
-        update = clip_update(message, self.config.clip_norm)
+        total: RunningSum | None = None
+        dtype = torch.float32
+        for message in messages:
+            assert isinstance(message, ModelUpdate)
+            if total is None:
+                total = RunningSum(federation.num_items, message.rows.shape[-1])
+                dtype = message.rows.dtype
+            total.add(clip_update(message, self.config.clip_norm))
+        assert total is not None
         scale = self.config.server_learning_rate / federation.cohort_size
-        table = row_sum(update, federation.num_items) * scale
         return ModelAggregate(
-            dense={n: (d.double().sum(0) * scale).to(d.dtype) for n, d in update.dense.items()},
+            dense={name: (value * scale).to(dtype) for name, value in total.dense.items()},
             row_ids=torch.arange(federation.num_items),
-            rows=table.to(update.rows.dtype),
+            rows=(total.table * scale).to(dtype),
         )
 
     def on_server(self, aggregate: Aggregate, federation: Federation, seeds: Seeds) -> Aggregate:
@@ -180,13 +187,6 @@ class DPFedAvg(Defense):
         if federation.num_clients < 2:
             raise ScenarioError("dp_fedavg: with a single client, delta must be given")
         return federation.num_clients**-1.1
-
-
-def row_sum(update: ModelUpdate, num_items: int) -> Float[Tensor, "item dim"]:
-    """Return the sum of all clients' rows by item in float64, zero where nobody sent one."""
-    sent = update.row_ids != PAD
-    total = torch.zeros(num_items, update.rows.shape[-1], dtype=torch.float64)
-    return total.index_add_(0, update.row_ids[sent], update.rows[sent].double())
 
 
 # Both searches cost seconds and depend on their arguments alone, so their answers are kept: the

@@ -19,6 +19,7 @@ Cost: a sort over the cohort of every dense weight and of every sent row.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -27,7 +28,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from harness.core.averaging import average
+from harness.core.averaging import average, join_updates
 from harness.core.defense import Defense, Federation
 from harness.core.messages import Message, ModelAggregate, ModelUpdate, rows_by_item
 from harness.core.params import Paper, Params
@@ -59,12 +60,12 @@ class TrimmedMean(Defense):
             ]
         return []
 
-    def aggregate(self, message: Message, federation: Federation) -> ModelAggregate:
+    def aggregate(self, messages: Iterable[Message], federation: Federation) -> ModelAggregate:
         """Return the trimmed mean of the cohort's updates."""
-        assert isinstance(message, ModelUpdate)
         trim, over_cohort = self.config.trim, self.config.rows == "all"
-        if trim == 0 and len(message):
-            return average(message, over_cohort=over_cohort)
+        if trim == 0:
+            return average(messages, federation.num_items, over_cohort=over_cohort)
+        message = join_updates(messages)
         ids, rows = [message.row_ids.new_zeros(0)], [message.rows[:0].flatten(0, 1)]
         for group in rows_by_item(message):
             silent = len(message) - group.members.shape[1] if over_cohort else 0

@@ -24,9 +24,9 @@ from harness.data import (
     load_domains,
     statistics,
 )
-from harness.fed.loop import Threat, Training, popularity
-from harness.fed.population import Roles, assign_roles, corrupt
+from harness.fed.population import Roles, assign_roles, corrupt, popularity
 from harness.fed.recorder import Recorder, recorded_rounds
+from harness.fed.training import Threat, Training
 from harness.plugins import PluginSpec, build
 from harness.truth import Truth
 

@@ -49,6 +49,7 @@ class Progress:
         self._began = clock()
         self._live: Live | None = None
         self._log: Path | None = None
+        self._stopping = False
 
     def keep_in(self, path: Path) -> None:
         """Append every line from now on to ``path``, as JSON with the time in UTC."""
@@ -99,6 +100,12 @@ class Progress:
         left = self.seconds_left()
         eta = f", {duration(left)} left" if left is not None and self._done < self._total else ""
         self.line(f"[{self._done}/{self._total}] {status} {cell_id} in {duration(seconds)}{eta}")
+
+    def stopping(self) -> None:
+        """Say, once, that the run stops after the current rounds."""
+        if not self._stopping:
+            self._stopping = True
+            self.line("stopping after the current rounds; once more stops now")
 
     def line(self, text: str) -> None:
         """Print a line of its own."""

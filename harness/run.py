@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from harness.case import Case, build_case
 from harness.cells import Cell
 from harness.core.observe import View
 from harness.core.seeds import Seeds
-from harness.fed.loop import Outcome, federate
+from harness.fed.checkpoint import Checkpoints
+from harness.fed.loop import federate
+from harness.fed.training import Outcome
+from harness.provenance import package_versions
 from harness.rows import Row, SampleBlock
 from harness.score import score_answers, score_claims, score_recommendations
 from harness.sheet import NAN, Sheet
@@ -34,25 +37,51 @@ class CellResult:
     timings: dict[str, float]
 
 
-def run_cell(
-    cell: Cell, base: dict[str, Any], cache: Path, progress: Callable[[str], None]
-) -> CellResult:
+@dataclass(frozen=True)
+class Desk:
+    """Where a cell is worked on.
+
+    Attributes:
+        cache: folder for derived files that cells share.
+        progress: called with a line of text now and then.
+        rounds: folder of this cell's checkpoints; None keeps none.
+        pause: called between rounds; raises `Interrupted` where the work is to stop.
+    """
+
+    cache: Path
+    progress: Callable[[str], None]
+    rounds: Path | None = None
+    pause: Callable[[], None] = lambda: None
+
+    def checkpoints(self, cell: Cell, case: Case) -> Checkpoints | None:
+        """Return where this training's rounds are kept."""
+        if self.rounds is None:
+            return None
+        versions = {name: str(version) for name, version in package_versions().items()}
+        identity = {"training": cell.training, "data": case.data_hash, **versions}
+        return Checkpoints(self.rounds, identity, self.progress)
+
+
+def run_cell(cell: Cell, base: dict[str, Any], desk: Desk) -> CellResult:
     """Train one system in one scenario cell, attack what it showed, and score.
 
     Args:
         cell: what to run.
         base: row fields that identify the run.
-        cache: folder for derived files that cells share.
-        progress: called with a line of text now and then.
+        desk: where.
+
+    Raises:
+        Interrupted: the person at the terminal asked; rounds done are on the desk.
     """
     clock = _Clock()
-    case = build_case(cell, cache, progress)
+    case = build_case(cell, desk.cache, desk.progress)
     clock.lap("data")
     state = case.training.system.setup(
         case.training.domains, case.resources, case.training.seeds.child("setup")
     )
     clock.lap("setup")
-    outcome = federate(case.training, state)
+    training = replace(case.training, pause=desk.pause)
+    outcome = federate(training, state, desk.checkpoints(cell, case))
     clock.lap("training")
     sheet = Sheet(
         _row_base(cell, case, outcome, base),

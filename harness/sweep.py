@@ -21,7 +21,14 @@ from harness.plan import Plan
 from harness.progress import Progress
 from harness.results import read_rows, read_samples, write_results
 from harness.rows import Row, SampleBlock
-from harness.worker import CellReport, prepare_cell, run_one, start_worker
+from harness.stopping import Stopping
+from harness.worker import CellReport, prepare_cells, run_one, start_worker
+
+PARTS = 4
+"""Shares of a preparation, whatever the number of processes: the shares decide the texts."""
+
+CONTEXT = multiprocessing.get_context("spawn")
+"""Worker processes start afresh: a fork after torch's threads have started can hang."""
 
 
 @dataclass
@@ -49,19 +56,22 @@ class Sweep:
     fail_fast: bool = False
     timings: dict[str, float] = field(default_factory=dict[str, float])
     failed: dict[str, str] = field(default_factory=dict[str, str])
+    _stop: Stopping = field(default_factory=lambda: Stopping(CONTEXT.Event()))
 
     def run(self, limit: int | None = None) -> None:
         """Run every cell that is not done yet, then write the tables of the whole run.
 
         Raises:
             RunError: a cell failed and ``fail_fast`` is set; finished cells are kept.
+            KeyboardInterrupt: a signal asked to stop; finished cells and rounds are kept.
         """
         todo = [cell for cell in self.plan.cells if not self._done(cell)]
         chosen = todo[:limit]
         self.progress.start(len(chosen))
         try:
-            self._prepare(chosen)
-            self._run_cells(chosen)
+            with self._stop.on_signals():
+                self._prepare(chosen)
+                self._run_cells(chosen)
         finally:
             self.write_tables()
 
@@ -74,15 +84,15 @@ class Sweep:
 
     def _prepare(self, cells: Sequence[Cell]) -> None:
         """Fill the caches that cells share (LLM texts, pre-trained models), once and in parts."""
-        first = list(distinct_preparations(cells).values())
-        if not first:
+        groups = shared_preparations(cells)
+        if not groups:
             return
         started = time.monotonic()
         with self._pool(self.jobs, self.threads) as pool:
             futures = {
-                pool.submit(prepare_cell, cell, Part(index, self.jobs)): cell
-                for cell in first
-                for index in range(self.jobs)
+                pool.submit(prepare_cells, group, Part(index, PARTS)): group[0]
+                for group in groups
+                for index in range(PARTS)
             }
             for report in self._finished(pool, futures):
                 if report.error:
@@ -110,22 +120,31 @@ class Sweep:
                 raise RunError(f"{report.cell}: {report.error}")
 
     def _pool(self, jobs: int, threads: int) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        told = (threads, str(cache_dir()), self.progress.queue(context))
-        return ProcessPoolExecutor(jobs, context, start_worker, told)
+        told = (threads, str(cache_dir()), self.progress.queue(CONTEXT), self._stop.event)
+        return ProcessPoolExecutor(jobs, CONTEXT, start_worker, told)
 
     def _finished(
         self, pool: ProcessPoolExecutor, futures: dict[Future[CellReport], Cell]
     ) -> Iterator[CellReport]:
-        """Yield reports as cells end; on the way out of an interruption, stop the workers."""
+        """Yield reports as cells end; once asked to stop, wait for the running ones only.
+
+        Raises:
+            KeyboardInterrupt: it was asked to stop, and the running cells have.
+        """
         waiting = set(futures)
         try:
             while waiting:
                 ended, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 self.progress.drain()
-                yield from (_report(future, futures[future]) for future in ended)
+                if self._stop.asked():
+                    self.progress.stopping()
+                    waiting = {future for future in waiting if not future.cancel()}
+                reports = [_report(f, futures[f]) for f in ended if not f.cancelled()]
+                yield from (report for report in reports if not report.interrupted)
+            if self._stop.asked():
+                raise KeyboardInterrupt
         except BaseException:
-            _stop(pool)
+            _terminate(pool)
             raise
 
     def write_tables(self) -> None:
@@ -162,16 +181,16 @@ class Sweep:
         return rows
 
 
-def distinct_preparations(cells: Sequence[Cell]) -> dict[str, Cell]:
-    """Return one cell for each system, data set, noise and seed that needs models."""
-    first: dict[str, Cell] = {}
+def shared_preparations(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Return, for each system on a data set that needs models, one cell a noise and seed."""
+    groups: dict[str, dict[str, Cell]] = {}
     for cell in cells:
         if cell.anchor:
             continue
         noise = cell.noisy.model_dump(mode="json") if cell.noisy.fraction else None
-        key = canonical([cell.system.model_dump(mode="json"), cell.dataset, noise, cell.seed])
-        first.setdefault(key, cell)
-    return first
+        system = canonical([cell.system.model_dump(mode="json"), cell.dataset])
+        groups.setdefault(system, {}).setdefault(canonical([noise, cell.seed]), cell)
+    return [list(group.values()) for group in groups.values()]
 
 
 def _report(future: Future[CellReport], cell: Cell) -> CellReport:
@@ -181,7 +200,7 @@ def _report(future: Future[CellReport], cell: Cell) -> CellReport:
         return CellReport(cell.id, {}, "its worker process died (out of memory, or killed)")
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
+def _terminate(pool: ProcessPoolExecutor) -> None:
     """End the workers at once; finished cells are on disk already."""
     processes = list((getattr(pool, "_processes", None) or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ class Truth:
     """
 
     domain: Domain
-    clean: tuple[Int[np.ndarray, " event"], ...]
+    clean: Sequence[Int[np.ndarray, " event"]]
     test: Int[np.ndarray, " user"]
     evaluated: Int[np.ndarray, " user"]
     victims: Bool[np.ndarray, " client"]

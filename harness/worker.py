@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.cells import Cell
-from harness.core.errors import HarnessError
-from harness.core.system import Part
+from harness.core.errors import HarnessError, Interrupted
+from harness.core.system import Part, Variant
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,13 @@ class CellReport:
         cell: its id.
         timings: stage to seconds.
         error: empty, or why it failed.
+        interrupted: it stopped because it was asked to, and can go on later.
     """
 
     cell: str
     timings: dict[str, float]
     error: str = ""
+    interrupted: bool = False
 
 
 class _Process:
@@ -35,10 +40,18 @@ class _Process:
 
     cache: Path
     queue: Any
+    stop: Any
 
 
-def start_worker(threads: int, cache: str, queue: Any) -> None:
-    """Fix the thread count, go offline, and discover the plug-ins."""
+def start_worker(threads: int, cache: str, queue: Any, stop: Any) -> None:
+    """Fix the thread count, go offline, and discover the plug-ins.
+
+    Args:
+        threads: of torch.
+        cache: folder of assets and derived files.
+        queue: takes events for the progress display.
+        stop: event that asks all workers to stop at the next round.
+    """
     # The parent decides when to stop; a worker must not die in the middle of a file.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Before any library reads them: no network, no thread pools of the tokenizer, no bars.
@@ -51,45 +64,50 @@ def start_worker(threads: int, cache: str, queue: Any) -> None:
 
     torch.set_num_threads(threads)
     discover()
-    _Process.cache, _Process.queue = Path(cache), queue
+    _Process.cache, _Process.queue, _Process.stop = Path(cache), queue, stop
 
 
-def prepare_cell(cell: Cell, part: Part) -> CellReport:
-    """Fill the caches that this cell shares with others, one part of the work."""
+def prepare_cells(cells: Sequence[Cell], part: Part) -> CellReport:
+    """Fill the caches that cells of one system share, one part of the work."""
     from harness.case import build_case
 
     def work() -> dict[str, float]:
-        case = build_case(cell, _Process.cache / "derived", _say(cell))
-        training = case.training
-        training.system.prepare(
-            training.domains, case.resources, training.seeds.child("setup"), part
-        )
+        cases = [build_case(cell, _Process.cache / "derived", _say(cells[0])) for cell in cells]
+        variants = [
+            Variant(case.training.domains, case.training.seeds.child("setup")) for case in cases
+        ]
+        cases[0].training.system.prepare(variants, cases[0].resources, part)
         return {}
 
-    return _guarded(cell, work)
+    return _guarded(cells[0], work)
 
 
 def run_one(cell: Cell, base: dict[str, Any], folder: Path) -> CellReport:
     """Run a cell and write its tables; the last file written marks it as done."""
     from harness.results import write_atomic, write_results
-    from harness.run import run_cell
+    from harness.run import Desk, run_cell
 
     def work() -> dict[str, float]:
-        result = run_cell(cell, base, _Process.cache / "derived", _say(cell))
+        desk = Desk(_Process.cache / "derived", _say(cell), folder / "rounds", _pause)
+        result = run_cell(cell, base, desk)
         folder.mkdir(parents=True, exist_ok=True)
         write_results(folder, result.rows, result.samples)
         # Written last: a cell counts as finished only with all its tables on disk.
         done = json.dumps({"timings": result.timings})
         write_atomic(folder / "done.json", done.encode())
+        shutil.rmtree(folder / "rounds", ignore_errors=True)
         return result.timings
 
     return _guarded(cell, work, folder)
 
 
 def _guarded(cell: Cell, work: Any, folder: Path | None = None) -> CellReport:
-    _Process.queue.put(("started", cell.id))
     try:
+        _pause()
+        _Process.queue.put(("started", cell.id))
         return CellReport(cell.id, work())
+    except Interrupted:
+        return CellReport(cell.id, {}, interrupted=True)
     except HarnessError as error:
         return CellReport(cell.id, {}, str(error))
     except Exception as error:
@@ -100,4 +118,19 @@ def _guarded(cell: Cell, work: Any, folder: Path | None = None) -> CellReport:
 
 
 def _say(cell: Cell) -> Any:
-    return lambda text: _Process.queue.put(("message", cell.id, text))
+    """Return what a cell reports its progress to; long work without rounds stops there too."""
+
+    def say(text: str) -> None:
+        _Process.queue.put(("message", cell.id, text))
+        _pause()
+
+    return say
+
+
+def _pause() -> None:
+    """Stop here if that was asked for, or if the process that would take the result is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)
+    if _Process.stop.is_set():
+        raise Interrupted("asked to stop")

@@ -10,6 +10,7 @@ teacher passes no gradient (option).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +88,7 @@ class FkdData:
     """
 
     model: SequenceModel
-    histories: tuple[Int[np.ndarray, " event"], ...]
+    histories: Sequence[Int[np.ndarray, " event"]]
     states: Float[Tensor, "user dim"]
     federated: Float[Tensor, "item text"]
     text: Float[Tensor, "item text"]

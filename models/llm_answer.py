@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from harness.core.system import Answers
-from harness.language.llm import load_llm
 from models.llm_model import SoftPromptLLM
 from models.llm_training import Questions, ask
 from models.soft_prompt import Pack, collate
@@ -71,7 +69,7 @@ def answer(
         stage.model, stage.tokenizer, prompts, stage.lexicon.end[:1],
         stage.config.max_new_tokens, batch,
     )  # fmt: skip
-    return _parsed(texts, candidates, stage.items.titles)
+    return parsed(texts, candidates, stage.items.titles)
 
 
 def _prompt(
@@ -84,7 +82,8 @@ def _prompt(
     return embeds[0, : len(pack.prefix) + len(query.codes)]
 
 
-def _parsed(texts: list[str], candidates: ndarray, titles: Sequence[str]) -> Answers:
+def parsed(texts: list[str], candidates: ndarray, titles: Sequence[str]) -> Answers:
+    """Return which candidate each text names."""
     chosen = [
         parse_choice(text, [titles[int(i)] for i in row])
         for text, row in zip(texts, candidates, strict=True)
@@ -138,62 +137,6 @@ def _continue(
         mask = F.pad(mask, (0, 1), value=1)
         position = position[:, -1:] + 1
     return out
-
-
-@torch.no_grad()
-def base_answers(
-    llm_path: Path,
-    titles: Sequence[str],
-    histories: Sequence[Sequence[int]],
-    candidates: Int[ndarray, "user 20"],
-    style: Literal["chat", "plain"] = "chat",
-    noun: str = "item",
-    dtype: torch.dtype = torch.bfloat16,
-    max_new_tokens: int = 32,
-    batch: int = 32,
-) -> Answers:
-    """Ask the untrained LLM in words alone: history titles, candidate titles, no soft tokens.
-
-    Args:
-        llm_path: folder of the language model.
-        titles: all titles of the domain.
-        histories: each user's last items, already cut to the wanted number.
-        candidates: item ids per user.
-        style: ``chat`` uses the model's chat template (plain where it has none).
-        noun: what the prompt calls an item.
-        dtype: compute type.
-        max_new_tokens: longest answer.
-        batch: prompts per batch.
-    """
-    tokenizer, model = load_llm(llm_path, dtype)
-    table = model.get_input_embeddings()
-    prompts = []
-    for history, row in zip(histories, candidates, strict=True):
-        text = _plain_request([titles[i] for i in history], [titles[int(i)] for i in row], noun)
-        text = _dressed(tokenizer, text, style, noun)
-        prompts.append(table(tokenizer(text, return_tensors="pt").input_ids[0]))
-    newline = tokenizer("\n", add_special_tokens=False).input_ids[:1]
-    stop = [int(tokenizer.eos_token_id), *newline]
-    texts = generate(model, tokenizer, prompts, stop, max_new_tokens, batch)
-    return _parsed(texts, candidates, titles)
-
-
-def _dressed(tokenizer: Any, text: str, style: Literal["chat", "plain"], noun: str) -> str:
-    if style == "plain" or tokenizer.chat_template is None:
-        return text + "\nThe recommendation is"
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": text + f" Answer with the {noun}'s title only."}],
-        tokenize=False,
-        add_generation_prompt=True,
-    )
-
-
-def _plain_request(history: list[str], candidates: list[str], noun: str) -> str:
-    past, options = "\n".join(history), "\n".join(candidates)
-    return (
-        f"This user has chosen these {noun}s in the past:\n{past}\n"
-        f"Recommend one next {noun} for this user from the following list:\n{options}\n"
-    )
 
 
 @torch.no_grad()

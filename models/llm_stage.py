@@ -28,7 +28,8 @@ from torch import Tensor
 
 from harness.core.seeds import Seeds
 from harness.core.system import Answers
-from models.llm_answer import answer, base_answers, score_candidates
+from models.llm_answer import answer, score_candidates
+from models.llm_base import base_answers
 from models.llm_fit import Progress, train
 from models.llm_model import LLMStageConfig, SoftPromptLLM
 from models.llm_training import ItemSide, Questions
@@ -43,10 +44,12 @@ class LLMStage:
     Attributes:
         llm: the language model with its projectors.
         llm_path: folder of the untrained language model, for the base.
+        texts: cache of what that model said; None keeps nothing.
     """
 
     llm: SoftPromptLLM
     llm_path: Path
+    texts: Path | None = None
 
     @classmethod
     def fit(
@@ -57,9 +60,11 @@ class LLMStage:
         questions: Questions,
         seeds: Seeds,
         progress: Progress | None = None,
+        texts: Path | None = None,
     ) -> LLMStage:
         """Train on moments of the training histories; see :func:`models.llm_fit.train`."""
-        return cls(train(config, llm_path, items, questions, seeds, progress), llm_path)
+        llm = train(config, llm_path, items, questions, seeds, progress)
+        return cls(llm, llm_path, texts)
 
     def answer(
         self,
@@ -87,11 +92,8 @@ class LLMStage:
         """Let the untrained LLM answer the same question put in words (its chat template)."""
         config = self.llm.config
         last = [h[-config.num_history :].tolist() if config.num_history else [] for h in histories]
-        return base_answers(
-            self.llm_path, self.llm.items.titles, last, candidates, "chat", config.noun,
-            config.compute_dtype,
-            config.max_new_tokens,
-        )  # fmt: skip
+        titles = self.llm.items.titles
+        return base_answers(self.llm_path, self.texts, titles, last, candidates, config)
 
 
 def _asked(states: Tensor, histories: Sequence[Int[np.ndarray, " event"]]) -> Questions:

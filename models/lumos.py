@@ -17,6 +17,7 @@ never leave the device [paper].
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,19 +26,19 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from harness.core.averaging import average, join_updates
-from harness.core.messages import Aggregate, Message, ModelAggregate, ModelUpdate
+from harness.core.averaging import average
+from harness.core.messages import Aggregate, Message, ModelAggregate, ModelSum, ModelUpdate
 from harness.core.observe import Catalogue
 from harness.core.params import Paper
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
-from harness.core.system import Deviation, Domain, LocalSpec, Part, Resources, System, Work
+from harness.core.system import Deviation, Domain, LocalSpec, Part, Resources, System, Variant, Work
 from models.backbone import SequenceModel, build_backbone, initial_table
 from models.compact import compact
 from models.lumos_config import MAX_FUTURE, LumosConfig
-from models.lumos_device import packed_user, write_views
+from models.lumos_device import WrittenViews, packed_user, prepare_texts, write_views
 from models.lumos_objective import ChunkLoss
-from models.packing import PackedBatch, PackedUser, collate, without_counterfactual
+from models.packing import PackedBatch, PackedUser, collate
 from models.sequences import complement_sample
 
 _TABLE = "item table"
@@ -49,17 +50,13 @@ class LumosState:
 
     Attributes:
         model: global weights.
-        packed: each user's packed sequences; None for a user without a training pair.
-        seen: sorted distinct training items of each user (negatives avoid them).
-        titles: catalogue titles.
-        findings: figures on the LLM's views.
+        domain: each user's history, and the titles.
+        views: what each device's LLM wrote; None where no view is in use.
     """
 
     model: SequenceModel
-    packed: tuple[PackedUser | None, ...]
-    seen: tuple[Int[np.ndarray, " item"], ...]
-    titles: tuple[str, ...]
-    findings: dict[str, float | None]
+    domain: Domain
+    views: WrittenViews | None
 
 
 @SYSTEMS.register("lumos")
@@ -109,13 +106,10 @@ class Lumos(System):
         """Return the number of clients sampled a round, at least one."""
         return max(1, round(self.config.cohort_fraction * num_clients))
 
-    def prepare(
-        self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds, part: Part
-    ) -> None:
-        """Let the LLM write the views of this part's users, into the cache."""
+    def prepare(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
+        """Let the LLM write this part of all texts, into the cache."""
         if self.assets():
-            users = range(part.index, domains[0].num_users, part.count)
-            write_views(domains[0], self.config, resources, users)
+            prepare_texts([v.domains[0] for v in variants], self.config, resources, part)
 
     def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> LumosState:
         """Write the views on every device and draw the initial weights."""
@@ -134,36 +128,25 @@ class Lumos(System):
             config.max_length,
         )
         views = write_views(domain, config, resources) if self.assets() else None
-        packed = tuple(
-            packed_user(user, history, views, config)
-            for user, history in enumerate(domain.histories)
-        )
-        return LumosState(
-            model=model,
-            packed=packed,
-            seen=tuple(np.unique(h) for h in domain.histories),
-            titles=domain.titles,
-            findings=views.findings if views else {},
-        )
+        return LumosState(model, domain, views)
 
-    def local(self, state: LumosState, work: Work) -> ModelUpdate:
-        """Train the cohort in chunks of similar length and return its weight deltas."""
-        weight = work.plan.counterfactual_weight
-        users = {int(c): state.packed[int(c)] for c in work.clients}
-        ready = {c: user for c, user in users.items() if user is not None}
-        if weight == 0:
-            ready = {c: without_counterfactual(user) for c, user in ready.items()}
+    def local(self, state: LumosState, work: Work) -> Iterator[ModelUpdate | ModelSum]:
+        """Train the cohort in chunks of similar length and yield their weight deltas."""
+        histories, counterfactual = state.domain.histories, work.plan.counterfactual_weight > 0
+        ready = {
+            client: packed_user(client, histories[client], state.views, self.config, counterfactual)
+            for client in work.clients.tolist()
+            if len(histories[client]) > 1
+        }
         order = sorted(ready, key=lambda c: (len(ready[c].ids), c))
         size = self.config.chunk_clients
-        chunks = [order[start : start + size] for start in range(0, len(order), size)]
-        parts = [
-            self._train_chunk(state, work, chunk, [ready[c] for c in chunk]) for chunk in chunks
-        ]
-        return join_updates(parts, list(ready))
+        for start in range(0, len(order), size):
+            chunk = order[start : start + size]
+            yield self._train_chunk(state, work, chunk, [ready[c] for c in chunk])
 
     def _train_chunk(
         self, state: LumosState, work: Work, clients: list[int], users: list[PackedUser]
-    ) -> ModelUpdate:
+    ) -> ModelUpdate | ModelSum:
         config: LumosConfig = self.config
         batch = collate(users)
         negatives = self._negatives(state, work, clients, batch)
@@ -187,8 +170,11 @@ class Lumos(System):
             weight_decay=config.weight_decay,
             clip_norm=config.clip_norm,
         )
-        dense, rows = work.trainer.train(state.model.dense, state.model.table, row_ids, loss, spec)
-        return ModelUpdate(torch.tensor(clients), dense, row_ids, rows, batch.lengths - 1)
+        summed = work.summed and spec.summable
+        train = work.trainer.train_summed if summed else work.trainer.train
+        dense, rows = train(state.model.dense, state.model.table, row_ids, loss, spec)
+        kind = ModelSum if summed else ModelUpdate
+        return kind(torch.tensor(clients), dense, row_ids, rows, batch.lengths - 1)
 
     def _negatives(
         self, state: LumosState, work: Work, clients: list[int], batch: PackedBatch
@@ -198,7 +184,7 @@ class Lumos(System):
         out = batch.layout.ids[:, :1].numpy()[:, :, None].repeat(steps, 1).repeat(positions, 2)
         num_items = len(state.model.table)
         for row, client in enumerate(clients):
-            length, seen = int(batch.lengths[row]) - 1, state.seen[client]
+            length, seen = int(batch.lengths[row]) - 1, np.unique(state.domain.histories[client])
             if len(seen) >= num_items:
                 continue
             stream = work.seeds.numpy("negatives", client)
@@ -206,10 +192,12 @@ class Lumos(System):
             out[row, :, :length] = complement_sample(draws, seen)
         return torch.from_numpy(out)
 
-    def combine(self, state: LumosState, message: Message, seeds: Seeds) -> ModelAggregate:
+    def combine(
+        self, state: LumosState, messages: Iterable[Message], seeds: Seeds
+    ) -> ModelAggregate:
         """Average dense weights over the cohort, and item rows as configured."""
-        assert isinstance(message, ModelUpdate)
-        return average(message, over_cohort=self.config.item_aggregation == "cohort")
+        over_cohort = self.config.item_aggregation == "cohort"
+        return average(messages, len(state.model.table), over_cohort=over_cohort)
 
     def apply(self, state: LumosState, aggregate: Aggregate) -> LumosState:
         """Return the state with the aggregate added to the global model."""
@@ -238,9 +226,10 @@ class Lumos(System):
 
     def catalogue(self, state: LumosState) -> Catalogue:
         """Return the public titles; no text vectors are shared."""
-        num_items = len(state.titles)
+        titles = state.domain.titles
+        num_items = len(titles)
         return Catalogue(
-            state.titles, torch.zeros(num_items, 0), torch.zeros(num_items, dtype=torch.int64)
+            titles, torch.zeros(num_items, 0), torch.zeros(num_items, dtype=torch.int64)
         )
 
     def protocol(self) -> dict[str, Any]:
@@ -255,4 +244,4 @@ class Lumos(System):
 
     def findings(self, state: LumosState) -> dict[str, float | None]:
         """Return figures on the LLM's views."""
-        return state.findings
+        return state.views.findings if state.views else {}

@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import Int
 
 from harness.core.seeds import Seeds
-from harness.core.system import Domain, Resources
+from harness.core.system import Domain, Part, Resources
 from harness.language.encoder import SentenceEncoder
 from harness.language.generator import TextGenerator
 from models.lumos_config import MAX_FUTURE, LumosConfig
-from models.lumos_views import VIEW_NAMES, Views, build_views
+from models.lumos_views import VIEW_NAMES, Views, build_views, write_texts
 from models.packing import PackedUser, pack_user
 
-VIEWS_VERSION = 1
+VIEWS_VERSION = 2
 """Raise when :func:`models.lumos_views.build_views` changes its result."""
 
 
@@ -42,36 +42,37 @@ class WrittenViews:
     findings: dict[str, float | None]
 
 
-def write_views(
-    domain: Domain, config: LumosConfig, resources: Resources, users: Sequence[int] | None = None
-) -> WrittenViews:
+def prepare_texts(
+    domains: Sequence[Domain], config: LumosConfig, resources: Resources, part: Part
+) -> None:
+    """Let the LLM write one part of all texts that these domains' views need, into the cache.
+
+    Args:
+        domains: one catalogue under different noise.
+        config: the system's.
+        resources: paths of the models, and the cache.
+        part: which share.
+    """
+    if all(_views_path(domain, config, resources).exists() for domain in domains):
+        return
+    variants = [[history.tolist() for history in domain.histories] for domain in domains]
+    generator, encoder = _models(resources)
+    write_texts(variants, domains[0].titles, generator, encoder, config.views, part)
+
+
+def write_views(domain: Domain, config: LumosConfig, resources: Resources) -> WrittenViews:
     """Let every device's LLM write its user's views; texts come from the cache where they exist.
 
     Args:
         domain: training histories and titles.
         config: the system's.
         resources: paths of the models, and the cache.
-        users: write for these only (to fill the cache in parts); None means all.
     """
-    histories = [history.tolist() for history in domain.histories]
-    if users is not None:
-        histories = [histories[user] for user in users]
-    cache, say = resources.cache, resources.progress
-    key = {"histories": histories, "titles": domain.titles, "views": config.views.model_dump()}
-    key |= {
-        "version": VIEWS_VERSION,
-        "models": [resources.paths["llm"], resources.paths["encoder"]],
-    }
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    path = cache / "views" / f"{name}.json"
+    path = _views_path(domain, config, resources)
     if path.exists():
         return WrittenViews(**json.loads(path.read_bytes()))
-    generator = TextGenerator(
-        resources.paths["llm"],
-        cache=cache / "texts.sqlite",
-        progress=lambda done, total: say(f"LLM views: {done} of {total} prompts"),
-    )
-    encoder = SentenceEncoder(resources.paths["encoder"], cache=cache / "embeddings")
+    generator, encoder = _models(resources)
+    histories = [history.tolist() for history in domain.histories]
     seeds = Seeds(config.views.sampling_seed).child("lumos")
     views = build_views(histories, domain.titles, generator, encoder, config.views, seeds)
     written = WrittenViews(
@@ -79,6 +80,29 @@ def write_views(
     )
     _keep(path, written)
     return written
+
+
+def _views_path(domain: Domain, config: LumosConfig, resources: Resources) -> Path:
+    key = {
+        "version": VIEWS_VERSION,
+        "histories": [history.tolist() for history in domain.histories],
+        "titles": domain.titles,
+        "views": config.views.model_dump(),
+        "models": [resources.paths["llm"], resources.paths["encoder"]],
+    }
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    return resources.cache / "views" / f"{name}.json"
+
+
+def _models(resources: Resources) -> tuple[TextGenerator, SentenceEncoder]:
+    generator = TextGenerator(
+        resources.paths["llm"],
+        cache=resources.cache / "texts.sqlite",
+        progress=lambda done, total: resources.progress(f"LLM views: {done} of {total} prompts"),
+    )
+    return generator, SentenceEncoder(
+        resources.paths["encoder"], cache=resources.cache / "embeddings"
+    )
 
 
 def _keep(path: Path, written: WrittenViews) -> None:
@@ -102,15 +126,26 @@ def view_findings(views: Views) -> dict[str, float | None]:
 
 
 def packed_user(
-    user: int, history: Int[np.ndarray, " event"], views: WrittenViews | None, config: LumosConfig
-) -> PackedUser | None:
-    """Pack one user's sequences, cut to what the encoder reads; None without a training pair."""
-    if len(history) < 2:
-        return None
+    user: int,
+    history: Int[np.ndarray, " event"],
+    views: WrittenViews | None,
+    config: LumosConfig,
+    counterfactual: bool = True,
+) -> PackedUser:
+    """Pack one user's sequences, cut to what the encoder reads.
+
+    Args:
+        user: whose views to take.
+        history: training items, oldest first, at least two.
+        views: what the devices' LLMs wrote; None packs the history alone.
+        config: which views are in use.
+        counterfactual: False leaves the counterfactual view out, as if it had never been written.
+    """
     kept = history[-config.max_length :].tolist()
     if views is None:
         return pack_user(kept, None, None, None)
     future = views.future[user][len(history) :][:MAX_FUTURE] if config.future else None
     rephrased = views.rephrased[user][-len(kept) :] if config.rephrased else None
-    opposite = views.counterfactual[user][: config.max_length] if config.counterfactual else None
+    wanted = config.counterfactual and counterfactual
+    opposite = views.counterfactual[user][: config.max_length] if wanted else None
     return pack_user(kept, future, rephrased or None, opposite)

@@ -50,7 +50,9 @@ class Catalogue:
 
     def nearest(self, query: Float[np.ndarray, " dim"]) -> list[int]:
         """Return all items, the most similar to ``query`` first; ties by id."""
-        return np.argsort(-(self.vectors @ query), kind="stable").tolist()
+        # In the vectors' own precision: a float64 query would convert all of them at every call.
+        scores = self.vectors @ query.astype(self.vectors.dtype)
+        return np.argsort(-scores, kind="stable").tolist()
 
     def centre(self, items: Sequence[int]) -> Float[np.ndarray, " dim"]:
         """Return the unit vector along the mean of the items' vectors."""

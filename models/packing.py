@@ -86,19 +86,6 @@ def pack_user(
     )
 
 
-def without_counterfactual(user: PackedUser) -> PackedUser:
-    """Return the user without the counterfactual view, as if it had never been written."""
-    keep = user.segments != COUNTERFACTUAL
-    return PackedUser(
-        ids=user.ids[keep],
-        positions=user.positions[keep],
-        segments=user.segments[keep],
-        shared=user.shared,
-        ends=(*user.ends[:3], 0),
-        present=(*user.present[:2], False),
-    )
-
-
 @dataclass(frozen=True)
 class PackedBatch:
     """A chunk of packed users.

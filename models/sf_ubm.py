@@ -13,7 +13,7 @@ gradient inversion does not apply and interaction membership is undefined on thi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from harness.core.observe import Catalogue
 from harness.core.params import Paper, Params
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
-from harness.core.system import Answers, Deviation, Domain, Part, Resources, System, Work
+from harness.core.system import Answers, Deviation, Domain, Part, Resources, System, Variant, Work
 from harness.language.encoder import SentenceEncoder
 from models.backbone import SequenceModel
 from models.central import CentralConfig
@@ -167,13 +167,10 @@ class SfUbm(System):
         """The exchange is one-shot [inferred]."""
         return 1
 
-    def prepare(
-        self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds, part: Part
-    ) -> None:
-        """Pre-train the target's sequence model, into the cache; it cannot be done in parts."""
-        if part.index == 0:
-            state = self.setup(domains, resources, seeds)
-            self._pretrained(state)
+    def prepare(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
+        """Pre-train this part of the target's sequence models, into the cache."""
+        for variant in variants[part.index :: part.count]:
+            self._pretrained(self.setup(variant.domains, resources, variant.seeds))
 
     def _pretrained(self, state: SfUbmState) -> SequenceModel:
         resources = state.resources
@@ -199,12 +196,15 @@ class SfUbm(System):
             backbone_seeds=seeds.child("backbone"),
         )
 
-    def local(self, state: SfUbmState, work: Work) -> EmbeddingUpload:
+    def local(self, state: SfUbmState, work: Work) -> Iterator[EmbeddingUpload]:
         """Upload every item's text vector; perturbation is the defence's client stage."""
-        return EmbeddingUpload(state.owner, state.text)
+        yield EmbeddingUpload(state.owner, state.text)
 
-    def combine(self, state: SfUbmState, message: Message, seeds: Seeds) -> CentroidReturn:
+    def combine(
+        self, state: SfUbmState, messages: Iterable[Message], seeds: Seeds
+    ) -> CentroidReturn:
         """Cluster all uploads (or each domain's own) and return each item its centre."""
+        (message,) = messages
         assert isinstance(message, EmbeddingUpload)
         groups = torch.zeros_like(message.domain) if self.config.federated else message.domain
         vectors = torch.zeros_like(message.vectors)
@@ -280,6 +280,7 @@ class SfUbm(System):
             draw_questions(model, target.histories, config.stage2.num_train, seeds),
             seeds.child("stage 2"),
             lambda done, total, loss: say(f"stage 2: {done} of {total}, loss {loss:.3f}"),
+            state.resources.cache / "texts.sqlite",
         )
 
     def catalogue(self, state: SfUbmState) -> Catalogue:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Int
 
@@ -11,7 +13,7 @@ from models.llm_training import Questions
 
 
 def draw_questions(
-    model: SequenceModel, histories: tuple[Int[np.ndarray, " event"], ...], most: int, seeds: Seeds
+    model: SequenceModel, histories: Sequence[Int[np.ndarray, " event"]], most: int, seeds: Seeds
 ) -> Questions:
     """Draw at most ``most`` moments, each (user, place) equally likely and none twice.
 

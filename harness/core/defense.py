@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -90,6 +91,11 @@ class Defense(Component):
         """Whether this defence brings its own aggregation rule (at most one may)."""
         return cls.aggregate is not Defense.aggregate
 
+    @classmethod
+    def reads_updates(cls) -> bool:
+        """Whether it has to see single clients' updates."""
+        return cls.on_client is not Defense.on_client or cls.replaces_aggregation()
+
     def setup(self, federation: Federation) -> None:
         """Calibrate to the federation, before the first round."""
 
@@ -102,11 +108,19 @@ class Defense(Component):
         return plan
 
     def on_client(self, message: M, federation: Federation, seeds: Seeds) -> M:
-        """Change what honest clients send."""
+        """Change what honest clients send.
+
+        A cohort arrives in chunks, so a random stage derives its stream from each client's id.
+        """
         return message
 
-    def aggregate(self, message: Message, federation: Federation) -> Aggregate:
-        """Combine the cohort's messages in place of the system's own rule."""
+    def aggregate(self, messages: Iterable[Message], federation: Federation) -> Aggregate:
+        """Combine the cohort's messages in place of the system's own rule.
+
+        Args:
+            messages: the cohort in chunks, at least one client; trained as they are asked for.
+            federation: public facts.
+        """
         raise TypeError(f"{type(self).__name__} does not define aggregate")
 
     def on_server(self, aggregate: Aggregate, federation: Federation, seeds: Seeds) -> Aggregate:

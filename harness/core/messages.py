@@ -15,6 +15,14 @@ PAD = -1
 class Message:
     """Anything a client sends to the server."""
 
+    def __len__(self) -> int:
+        """Return the length of the leading axis: clients, or uploaded vectors."""
+        return 0
+
+    def bytes_per_client(self) -> float:
+        """Return the mean bytes that a client sends."""
+        return 0.0
+
 
 @dataclass(frozen=True)
 class ModelUpdate(Message):
@@ -49,6 +57,18 @@ class ModelUpdate(Message):
             num_examples=self.num_examples[keep],
         )
 
+    def ordered(self, order: Int[Tensor, " client"]) -> ModelUpdate:
+        """Return the message where the client at place ``i`` now stands at ``order[i]``."""
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order))
+        return ModelUpdate(
+            clients=self.clients[back],
+            dense={name: delta[back] for name, delta in self.dense.items()},
+            row_ids=self.row_ids[back],
+            rows=self.rows[back],
+            num_examples=self.num_examples[back],
+        )
+
     def scaled(self, factor: Float[Tensor, " client"]) -> ModelUpdate:
         """Return the message with every client's deltas multiplied by its factor."""
 
@@ -71,6 +91,37 @@ class ModelUpdate(Message):
         dense = (
             sum(d[0].numel() * d.element_size() for d in self.dense.values()) if len(self) else 0
         )
+        rows = (self.row_ids != PAD).sum(1).double().mean().item() if len(self) else 0.0
+        return dense + rows * (self.rows.shape[-1] * self.rows.element_size() + 8)
+
+
+@dataclass(frozen=True)
+class ModelSum(Message):
+    """Weight deltas of some clients with the dense part summed already.
+
+    What remains of a :class:`ModelUpdate` where nobody has to see a single client's dense delta;
+    after one plain gradient step it costs no weights per client.
+
+    Attributes:
+        clients: client ids.
+        dense: parameter name to the clients' summed delta.
+        row_ids: as in :class:`ModelUpdate`.
+        rows: as in :class:`ModelUpdate`.
+        num_examples: as in :class:`ModelUpdate`.
+    """
+
+    clients: Int[Tensor, " client"]
+    dense: dict[str, Float[Tensor, "*shape"]]
+    row_ids: Int[Tensor, "client row"]
+    rows: Float[Tensor, "client row dim"]
+    num_examples: Int[Tensor, " client"]
+
+    def __len__(self) -> int:
+        return len(self.clients)
+
+    def bytes_per_client(self) -> float:
+        """Mean bytes a client would send in the open."""
+        dense = sum(d.numel() * d.element_size() for d in self.dense.values())
         rows = (self.row_ids != PAD).sum(1).double().mean().item() if len(self) else 0.0
         return dense + rows * (self.rows.shape[-1] * self.rows.element_size() + 8)
 
@@ -100,10 +151,6 @@ class EmbeddingUpload(Message):
 @dataclass(frozen=True)
 class Silence(Message):
     """Nothing is sent: the system trains without a federation (an anchor)."""
-
-    def bytes_per_client(self) -> float:
-        """No traffic."""
-        return 0.0
 
 
 class Aggregate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -34,7 +34,7 @@ class Domain:
     """
 
     name: str
-    histories: tuple[Int[np.ndarray, " event"], ...]
+    histories: Sequence[Int[np.ndarray, " event"]]
     titles: tuple[str, ...]
     item_text: tuple[str, ...]
     validation: Int[np.ndarray, " user"]
@@ -131,6 +131,11 @@ class LocalSpec:
     weight_decay: float
     clip_norm: float
 
+    @property
+    def summable(self) -> bool:
+        """Whether clients' deltas add up without weights per client: one plain gradient step."""
+        return self.steps == 1 and self.optimizer == "sgd" and self.clip_norm == 0
+
 
 class LocalTrainer(Protocol):
     """The engine's batched local training, with clients as the leading axis."""
@@ -146,6 +151,17 @@ class LocalTrainer(Protocol):
         """Return each client's dense deltas and item-row deltas after ``spec.steps`` steps."""
         ...
 
+    def train_summed(
+        self,
+        dense: dict[str, Tensor],
+        table: Float[Tensor, "item dim"],
+        row_ids: Int[Tensor, "client row"],
+        loss: StepLoss,
+        spec: LocalSpec,
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
+        """Return the clients' dense deltas as sums; only where :attr:`LocalSpec.summable`."""
+        ...
+
 
 @dataclass(frozen=True)
 class Work:
@@ -157,6 +173,8 @@ class Work:
         plan: what a defence changed about the data.
         trainer: the engine.
         seeds: streams of this round.
+        summed: nobody has to see a single client's dense delta (no attack, no client stage, no
+            rule but the system's, no record), so that it may send a `ModelSum`.
     """
 
     clients: Int[Tensor, " client"]
@@ -164,6 +182,7 @@ class Work:
     plan: DataPlan
     trainer: LocalTrainer
     seeds: Seeds
+    summed: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +196,19 @@ class Part:
 
     index: int
     count: int
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Data and seed of one training.
+
+    Attributes:
+        domains: training data.
+        seeds: what ``setup`` is given.
+    """
+
+    domains: tuple[Domain, ...]
+    seeds: Seeds
 
 
 @dataclass(frozen=True)
@@ -219,21 +251,37 @@ class System(Component):
         """Return the number of clients per round."""
         return num_clients
 
-    def prepare(
-        self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds, part: Part
-    ) -> None:
-        """Fill the caches that cells share, as far as ``part`` goes; ``setup`` works without."""
+    def prepare(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
+        """Fill the caches that trainings share, as far as ``part`` goes.
+
+        ``setup`` and ``release`` work without. What is written must not hang on who does which
+        part when: the parts run in any order and at the same time.
+
+        Args:
+            variants: everything that will be trained of this system.
+            resources: paths and cache.
+            part: which share of the work.
+        """
 
     def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> Any:
         """Prepare what does not change during training and return the initial state."""
         raise TypeError(f"{type(self).__name__} does not define setup")
 
-    def local(self, state: Any, work: Work) -> Message:
-        """Do the cohort's local work, all clients at once."""
+    def local(self, state: Any, work: Work) -> Iterator[Message]:
+        """Do the cohort's local work, many clients at once; yield their messages in chunks.
+
+        The chunks are fixed by the configuration and the cohort, never by the machine.
+        """
         raise TypeError(f"{type(self).__name__} does not define local")
 
-    def combine(self, state: Any, message: Message, seeds: Seeds) -> Aggregate:
-        """Aggregate by the system's own rule."""
+    def combine(self, state: Any, messages: Iterable[Message], seeds: Seeds) -> Aggregate:
+        """Aggregate by the system's own rule.
+
+        Args:
+            state: current.
+            messages: the cohort in chunks, at least one client; trained as they are asked for.
+            seeds: streams of this round.
+        """
         raise TypeError(f"{type(self).__name__} does not define combine")
 
     def apply(self, state: Any, aggregate: Aggregate) -> Any:
@@ -286,5 +334,6 @@ __all__ = [
     "Resources",
     "StepLoss",
     "System",
+    "Variant",
     "Work",
 ]

@@ -54,11 +54,11 @@ class Checkpoints:
 
     Args:
         folder: for this training alone.
-        identity: whatever decides the training's numbers; other files are not read.
+        identity: what decides the training's numbers; rounds of another one are not taken over.
         say: told where the training goes on, and what was damaged.
     """
 
-    def __init__(self, folder: Path, identity: str, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, identity: dict[str, str], say: Callable[[str], None]) -> None:
         self._folder = folder
         self._identity = identity
         self._say = say
@@ -117,7 +117,8 @@ class Checkpoints:
             try:
                 tensors, facts = read_tensors(path)
                 if facts["identity"] != self._identity:
-                    self._say(f"{path.name}: of another training, left alone")
+                    self._say(f"{path.name} is not used: {self._difference(facts['identity'])}")
+                    path.unlink()
                     continue
                 now = self._restored(system, start, tensors, facts)
             except Damaged as error:
@@ -127,12 +128,14 @@ class Checkpoints:
             return now
         return Progressing(start)
 
-    def clear(self) -> None:
-        """Remove all files: the training is finished."""
-        for path in [*stored(self._folder, "round-"), *stored(self._folder, "record-")]:
-            path.unlink(missing_ok=True)
-        if self._folder.is_dir():
-            self._folder.rmdir()
+    def _difference(self, other: dict[str, str]) -> str:
+        """Say in words what another training's identity differs in."""
+        names = sorted(self._identity.keys() | other.keys())
+        return "; ".join(
+            f"{name} was {other.get(name)}, is {self._identity.get(name)}"
+            for name in names
+            if other.get(name) != self._identity.get(name)
+        )
 
     def _restored(
         self, system: System, start: Any, tensors: dict[str, Tensor], facts: dict[str, Any]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from harness.core.errors import RunError
-from harness.core.messages import PAD, Message, ModelUpdate
+from harness.core.messages import PAD, Message, ModelSum, ModelUpdate
 
 MAX_ABSOLUTE = 1e6
 """Largest weight change accepted; far above any training here, far below float32 overflow."""
+
+MAX_EXAMPLES = 1_000_000
+"""Largest number of training positions that a single user can have."""
 
 
 @dataclass
@@ -32,6 +35,12 @@ class GuardRecord:
     offenders: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
     empty_rounds: int = 0
 
+    def refuse(self, round_index: int, client: int, reason: str) -> None:
+        """Count one refused update."""
+        self.rejected[reason] += 1
+        if len(self.offenders) < 100:
+            self.offenders.append((round_index, client, reason))
+
     def check_share(self, limit: float) -> None:
         """Raise if more than ``limit`` of all updates was refused."""
         refused = sum(self.rejected.values())
@@ -43,37 +52,49 @@ class GuardRecord:
             )
 
 
-def admit(message: Message, round_index: int, record: GuardRecord) -> Message:
-    """Return the part of ``message`` that the server aggregates; count the rest in ``record``."""
+def admit(message: Message, round_index: int, record: GuardRecord, seen: set[int]) -> Message:
+    """Return the part of ``message`` that the server aggregates; count the rest in ``record``.
+
+    Args:
+        message: one chunk of the cohort.
+        round_index: for the record.
+        record: of the training.
+        seen: clients that have sent something in this round; grows.
+    """
+    if isinstance(message, ModelSum):
+        record.received += len(message)
+        seen.update(message.clients.tolist())
+        if all(bool(t.isfinite().all()) for t in (*message.dense.values(), message.rows)):
+            return message
+        for client in message.clients.tolist():
+            record.refuse(round_index, client, "not finite in sum")
+        return replace(message, clients=message.clients[:0])
     if not isinstance(message, ModelUpdate):
         return message
     record.received += len(message)
     keep = torch.ones(len(message), dtype=torch.bool)
-    for reason, bad in _faults(message):
+    for reason, bad in _faults(message, seen):
         for client in message.clients[keep & bad].tolist():
-            record.rejected[reason] += 1
-            if len(record.offenders) < 100:
-                record.offenders.append((round_index, client, reason))
+            record.refuse(round_index, client, reason)
         keep &= ~bad
     return message if bool(keep.all()) else message.select(keep)
 
 
-def _faults(message: ModelUpdate) -> list[tuple[str, Bool[Tensor, " client"]]]:
+def _faults(message: ModelUpdate, seen: set[int]) -> list[tuple[str, Bool[Tensor, " client"]]]:
     tensors = [*message.dense.values(), message.rows]
     # The maximum carries NaN and infinity on, so one pass finds both faults.
     largest = torch.stack([t.flatten(1).abs().amax(1) for t in tensors if t[0].numel()]).amax(0)
-    finite = largest.isfinite()
     repeated = torch.ones(len(message), dtype=torch.bool)
-    seen: set[int] = set()
     for row, client in enumerate(message.clients.tolist()):
         repeated[row] = client in seen
         seen.add(client)
     ordered = message.row_ids.sort(1).values
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PAD)
     return [
-        ("not finite", ~finite),
+        ("not finite", ~largest.isfinite()),
         ("too large", largest > MAX_ABSOLUTE),
         ("sent twice", repeated),
         ("row repeated", twice.any(1)),
         ("no examples", message.num_examples <= 0),
+        ("too many examples", message.num_examples > MAX_EXAMPLES),
     ]

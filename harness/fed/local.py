@@ -57,15 +57,53 @@ class BatchedTrainer:
         deltas = [c.detach() - s for c, s in zip(current, start, strict=True)]
         return dict(zip(names, deltas[:-1], strict=True)), deltas[-1]
 
+    def train_summed(
+        self,
+        dense: dict[str, Tensor],
+        table: Float[Tensor, "item dim"],
+        row_ids: Int[Tensor, "client row"],
+        loss: StepLoss,
+        spec: LocalSpec,
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
+        """Return the dense deltas summed over clients, and each client's item-row deltas.
+
+        One plain gradient step moves every client by its own gradient at the *shared* weights, so
+        the sum of the deltas is the gradient of the summed losses: no weights per client.
+
+        Args:
+            dense: global dense parameters.
+            table: global item table.
+            row_ids: item rows each client needs, padded with ``PAD``.
+            loss: the local objective, one value a client.
+            spec: must be :attr:`LocalSpec.summable`.
+        """
+        assert spec.summable
+        names, real = list(dense), (row_ids != PAD).unsqueeze(-1)
+        shared = [dense[n].detach().clone().requires_grad_() for n in names]
+        rows = (table[row_ids.clamp(min=0)] * real).requires_grad_()
+        losses = loss(0, dict(zip(names, shared, strict=True)), rows)
+        gradients = torch.autograd.grad(losses.sum(), [*shared, rows], materialize_grads=True)
+        decay = spec.weight_decay
+        with torch.no_grad():
+            deltas = [
+                -spec.learning_rate * (g + len(row_ids) * decay * p)
+                for g, p in zip(gradients[:-1], shared, strict=True)
+            ]
+            moved = -spec.learning_rate * (gradients[-1] + decay * rows.detach())
+        return dict(zip(names, deltas, strict=True)), moved
+
 
 def clip_per_client(gradients: list[Tensor], bound: float) -> list[Tensor]:
-    """Scale each client's gradient to ℓ2 norm at most ``bound`` (0: leave it)."""
+    """Scale each client's gradient to ℓ2 norm at most ``bound`` (0: leave it), in place."""
     if bound == 0:
         return gradients
-    squares = [g.flatten(1).square().sum(1) for g in gradients]
-    norms = torch.stack(squares).sum(0).sqrt()
+    parts = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]
+    norms = torch.linalg.vector_norm(torch.stack(parts), dim=0)
     factor = (bound / (norms + 1e-6)).clamp(max=1.0)
-    return [g * factor.reshape(-1, *[1] * (g.dim() - 1)) for g in gradients]
+    if bool((factor < 1).any()):
+        for gradient in gradients:
+            gradient.mul_(factor.reshape(-1, *[1] * (gradient.dim() - 1)))
+    return gradients
 
 
 class _Sgd:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from harness.core.seeds import Seeds
 from harness.core.system import Domain
@@ -85,3 +85,9 @@ def _noisy_history(
     if len(history) - hit.sum() < 2:
         hit[:2] = False
     return history[~hit]
+
+
+def popularity(domain: Domain) -> Float[np.ndarray, " item"]:
+    """Return how often each item occurs in the training histories."""
+    events = np.concatenate(domain.histories) if domain.histories else np.zeros(0, dtype=np.int64)
+    return np.bincount(events, minlength=domain.num_items).astype(np.float64)

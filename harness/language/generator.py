@@ -5,7 +5,7 @@ A warm cache answers without loading the model, so that a scenario pays for gene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,11 @@ class Generated(BaseModel):
 class TextGenerator:
     """A causal language model with a text cache.
 
-    Determinism: the same list of prompts on the same kind of machine gives the same texts. Batches
-    are formed from the sorted prompts that the cache lacks and each is stored whole, so an
-    interrupted run continues with the same batches. In bfloat16 the last bits depend on the other
-    prompts of a batch and a near tie may fall either way; float32 is the choice where that counts.
+    Determinism: the last bits of a logit depend on the other prompts of a batch, and a near tie may
+    fall either way. So batches are formed from all prompts of a call, whatever the cache holds, and
+    each is stored whole: the same list of prompts gives the same texts on the same kind of machine,
+    also after an interruption. Only a batch that another call has half answered is asked anew in
+    another company.
 
     Args:
         model: a local folder or a hub name of a causal language model.
@@ -161,10 +162,9 @@ class TextGenerator:
         keys = [self._key(p, decoding, row) for p, row in zip(prompts, lists, strict=True)]
         stored = {} if self._store is None else self._store.get(sorted(set(keys)))
         texts = {key: Generated.model_validate_json(value) for key, value in stored.items()}
-        missing = [key for key in dict.fromkeys(keys) if key not in texts]
-        if missing:
+        if len(texts) < len(set(keys)):
             tokens = {k: self._tokens(p) for k, p in zip(keys, prompts, strict=True)}
-            texts.update(self._fill(missing, tokens, dict(zip(keys, lists, strict=True)), decoding))
+            texts |= self._fill(texts.keys(), tokens, dict(zip(keys, lists, strict=True)), decoding)
         return [texts[key] for key in keys]
 
     def _key(self, prompt: Prompt, decoding: Decoding, choices: list[str] | None) -> str:
@@ -176,6 +176,10 @@ class TextGenerator:
         tokenizer = self._parts[1]
         if isinstance(prompt, str):
             return list(tokenizer(prompt)["input_ids"])
+        if tokenizer.chat_template is None:
+            return list(
+                tokenizer("\n".join(turn["content"] for turn in prompt) + "\n")["input_ids"]
+            )
         text = tokenizer.apply_chat_template(
             [dict(turn) for turn in prompt], tokenize=False, add_generation_prompt=True
         )
@@ -183,18 +187,17 @@ class TextGenerator:
 
     def _fill(
         self,
-        keys: list[str],
+        known: Set[str],
         tokens: Mapping[str, list[int]],
         choices: Mapping[str, list[str] | None],
         decoding: Decoding,
     ) -> dict[str, Generated]:
-        """Generate the missing texts batch by batch, longest first, and store each batch."""
+        """Generate the texts that are not ``known``, batch by batch, and store each batch."""
         shared = shared_length(list(tokens.values()))
-        prefix = encode_prefix(self._parts[0], tokens[keys[0]][:shared])
-        keys = sorted(keys, key=lambda key: (-len(tokens[key]), key))
+        prefix = encode_prefix(self._parts[0], next(iter(tokens.values()))[:shared])
+        blocks = self._blocks(known, tokens)
         made: dict[str, Generated] = {}
-        for start in range(0, len(keys), self._batch_size):
-            block = keys[start : start + self._batch_size]
+        for block in blocks:
             own = [tokens[key][shared:] for key in block]
             pick = self._pick(block, [choices[key] for key in block], decoding)
             batch = self._batch(block, own, prefix, decoding, pick)
@@ -202,8 +205,16 @@ class TextGenerator:
                 self._store.put({key: text.model_dump_json() for key, text in batch.items()})
             made.update(batch)
             if self._progress is not None:
-                self._progress(len(made), len(keys))
+                self._progress(len(made), sum(map(len, blocks)))
         return made
+
+    def _blocks(self, known: Set[str], tokens: Mapping[str, list[int]]) -> list[list[str]]:
+        """Return the batches that are wholly unknown, then what others lack, longest first."""
+        keys = sorted(tokens, key=lambda key: (-len(tokens[key]), key))
+        blocks = _cut(keys, self._batch_size)
+        fresh = [block for block in blocks if not known & set(block)]
+        rest = [k for block in blocks if known & set(block) for k in block if k not in known]
+        return fresh + _cut(rest, self._batch_size)
 
     def _pick(
         self, keys: list[str], choices: list[list[str] | None], decoding: Decoding
@@ -256,6 +267,10 @@ class TextGenerator:
             text = text_of(new)
             result[key] = Generated(text=text[: decoding.end(text)], complete=finished(new))
         return result
+
+
+def _cut(keys: list[str], size: int) -> list[list[str]]:
+    return [keys[start : start + size] for start in range(0, len(keys), size)]
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -9,7 +9,7 @@ from harness.assets import resolve
 from harness.core.errors import AssetError
 from harness.plan import expand
 from harness.plugins import load_plugins
-from harness.run import run_cell
+from harness.run import Desk, run_cell
 from harness.scenario import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.realdata]
@@ -49,7 +49,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory):
     load_plugins()
     found = {}
     for cell in expand(load(folder / "real.yaml")).cells:
-        result = run_cell(cell, {"run": "real"}, folder, lambda text: None)
+        result = run_cell(cell, {"run": "real"}, Desk(folder, lambda text: None))
         found |= {(r.system, r.poisoning, r.attack, r.metric): r for r in result.rows}
     return found
 

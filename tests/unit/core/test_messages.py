@@ -63,7 +63,7 @@ def test_rows_by_item_holds_every_sent_row_once(update):
 def test_average_equals_the_dense_mean(update, over_cohort):
     tables, sent = _tables(update)
     divisor = len(update) if over_cohort else sent.sum(0).clamp(min=1).unsqueeze(-1)
-    result = average(update, over_cohort=over_cohort)
+    result = average([update], NUM_ITEMS, over_cohort=over_cohort)
     full = torch.zeros(NUM_ITEMS, 3)
     full[result.row_ids] = result.rows
     torch.testing.assert_close(full, tables.sum(0) / divisor)
@@ -71,14 +71,29 @@ def test_average_equals_the_dense_mean(update, over_cohort):
     assert sorted(result.row_ids.tolist()) == sent.any(0).nonzero().flatten().tolist()
 
 
-@given(updates(), st.randoms(use_true_random=False))
-def test_joining_chunks_restores_the_cohort(update, random):
+@given(updates(), st.randoms(use_true_random=False), st.booleans())
+def test_joined_or_in_chunks_the_average_is_the_same(update, random, over_cohort):
     clients = update.clients.tolist()
     random.shuffle(clients)
     parts = [update.select(update.clients == c) for c in clients]
-    joined = join_updates(parts, update.clients.tolist())
-    assert torch.equal(joined.clients, update.clients)
-    assert torch.equal(joined.rows, update.rows)
+    joined = join_updates(parts)
+    assert joined.clients.tolist() == clients
+    one = average(parts, NUM_ITEMS, over_cohort=over_cohort)
+    two = average([joined], NUM_ITEMS, over_cohort=over_cohort)
+    assert torch.equal(one.row_ids, two.row_ids)
+    torch.testing.assert_close(one.rows, two.rows)
+    torch.testing.assert_close(one.dense["w"], two.dense["w"])
+
+
+@given(updates(), st.randoms(use_true_random=False))
+def test_ordered_puts_every_client_where_it_is_told(update, random):
+    places = list(range(len(update)))
+    random.shuffle(places)
+    moved = update.ordered(torch.tensor(places))
+    for client, place in enumerate(places):
+        assert moved.clients[place] == update.clients[client]
+        assert torch.equal(moved.rows[place], update.rows[client])
+        assert torch.equal(moved.dense["w"][place], update.dense["w"][client])
 
 
 def test_norms_do_not_overflow_in_float32():

@@ -48,7 +48,7 @@ def run(
     defense.setup(federation)
     made = [defense.on_data(DataPlan()), defense.on_client(message, federation, seeds)]
     if defense.replaces_aggregation():
-        made.append(defense.aggregate(made[-1], federation))
+        made.append(defense.aggregate([made[-1]], federation))
         made.append(defense.on_server(made[-1], federation, seeds))
     return [*made, defense.spent(federation)]
 
@@ -113,5 +113,5 @@ def test_client_order_does_not_matter(cls: Any) -> None:
 def test_an_empty_cohort_aggregates_to_nothing(cls: Any) -> None:
     defense, message = cls(), update().select(torch.zeros(5, dtype=torch.bool))
     defense.setup(FEDERATION)
-    aggregate = defense.aggregate(message, FEDERATION)
+    aggregate = defense.aggregate([message], FEDERATION)
     assert all((d == 0).all() for d in (*aggregate.dense.values(), aggregate.rows))

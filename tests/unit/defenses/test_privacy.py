@@ -89,7 +89,7 @@ def test_dp_fedavg_without_clip_and_noise_is_the_sum_over_the_expected_cohort():
     message = update(7)
     sent = defense.on_client(message, FEDERATION, Seeds(0))
     assert same(sent, message)
-    aggregate = defense.on_server(defense.aggregate(sent, FEDERATION), FEDERATION, Seeds(0))
+    aggregate = defense.on_server(defense.aggregate([sent], FEDERATION), FEDERATION, Seeds(0))
     table = torch.zeros(NUM_ITEMS, DIM)
     for place in range(7):
         for item, row in rows_of(message, place).items():
@@ -103,7 +103,7 @@ def test_dp_fedavg_without_clip_and_noise_is_the_sum_over_the_expected_cohort():
 def test_the_server_clips_what_malicious_clients_did_not():
     defense = ready(DPFedAvg(epsilon=None, noise_multiplier=0.0, clip_norm=0.5))
     message = update(1).scaled(torch.tensor([1e6]))
-    aggregate = defense.aggregate(message, FEDERATION)
+    aggregate = defense.aggregate([message], FEDERATION)
     total = sum(float(d.square().sum()) for d in (*aggregate.dense.values(), aggregate.rows))
     assert math.sqrt(total) == pytest.approx(0.5 / 10, rel=1e-5)
 
@@ -116,7 +116,7 @@ def test_central_noise_has_the_stated_standard_deviation_on_every_coordinate(z, 
         federation,
     )
     message = update(3).scaled(torch.zeros(3))
-    aggregate = defense.on_server(defense.aggregate(message, federation), federation, Seeds(0))
+    aggregate = defense.on_server(defense.aggregate([message], federation), federation, Seeds(0))
     assert isinstance(aggregate, ModelAggregate)
     expected, n = rate * z * clip / 10, aggregate.rows.numel()
     # Five standard errors of a standard deviation from n draws, σ/√(2n): a variance read as a
@@ -131,7 +131,7 @@ def test_central_noise_has_the_stated_standard_deviation_on_every_coordinate(z, 
 def test_noise_comes_after_the_clip():
     """Signal at the clip plus noise of many clips: clipped afterwards the norm would be C."""
     defense = ready(DPFedAvg(epsilon=None, noise_multiplier=50.0, clip_norm=1.0))
-    aggregate = defense.aggregate(defense.on_client(update(5), FEDERATION, Seeds(0)), FEDERATION)
+    aggregate = defense.aggregate([defense.on_client(update(5), FEDERATION, Seeds(0))], FEDERATION)
     noisy = defense.on_server(aggregate, FEDERATION, Seeds(0))
     assert noisy.rows.norm().item() == pytest.approx(5.0 * math.sqrt(NUM_ITEMS * DIM), rel=0.25)
 

@@ -22,8 +22,8 @@ FEDERATION = Federation(100, 10, 5, NUM_ITEMS)
 @pytest.mark.parametrize("rows", ["touched", "all"])
 def test_no_trim_is_plain_averaging(rows):
     message = update(12)
-    aggregate = TrimmedMean(trim=0.0, rows=rows).aggregate(message, FEDERATION)
-    assert same(aggregate, average(message, over_cohort=rows == "all"))
+    aggregate = TrimmedMean(trim=0.0, rows=rows).aggregate([message], FEDERATION)
+    assert same(aggregate, average([message], FEDERATION.num_items, over_cohort=rows == "all"))
 
 
 @given(st.integers(1, 40), st.floats(0, 0.49), st.integers(0, 2**31))
@@ -48,7 +48,7 @@ def test_silent_clients_count_as_zeros(senders, silent, trim, seed):
 @pytest.mark.parametrize("scope", ["touched", "all"])
 def test_rows_match_a_loop_over_items(scope):
     message = update(40, slots=12)
-    aggregate = TrimmedMean(trim=0.25, rows=scope).aggregate(message, FEDERATION)
+    aggregate = TrimmedMean(trim=0.25, rows=scope).aggregate([message], FEDERATION)
     sent: dict[int, list[np.ndarray]] = {}
     for place in range(40):
         for item, row in rows_of(message, place).items():
@@ -70,8 +70,8 @@ def test_rows_match_a_loop_over_items(scope):
 def test_a_sparse_table_is_zeroed_over_the_whole_cohort_but_not_over_senders():
     """The trap: textbook trimming of a table that few clients touch stops learning."""
     message = update(30, slots=2)
-    over_all = TrimmedMean(trim=0.2, rows="all").aggregate(message, FEDERATION)
-    touched = TrimmedMean(trim=0.2).aggregate(message, FEDERATION)
+    over_all = TrimmedMean(trim=0.2, rows="all").aggregate([message], FEDERATION)
+    touched = TrimmedMean(trim=0.2).aggregate([message], FEDERATION)
     assert over_all.rows.abs().sum() < 0.01 * touched.rows.abs().sum()
 
 
@@ -80,7 +80,7 @@ def test_outliers_within_the_trim_cannot_leave_the_honest_hull():
     factor = torch.ones(10)
     factor[:2] = 1e9
     attacked = message.scaled(factor)
-    result = TrimmedMean(trim=0.2).aggregate(attacked, FEDERATION).dense["bias"]
+    result = TrimmedMean(trim=0.2).aggregate([attacked], FEDERATION).dense["bias"]
     honest = message.dense["bias"][2:]
     assert (result >= honest.min(0).values).all() and (result <= honest.max(0).values).all()
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from harness.core.averaging import average, join_updates
 from harness.core.defense import DataPlan
 from harness.core.errors import ScenarioError
-from harness.core.messages import PAD
+from harness.core.messages import PAD, ModelSum
 from harness.core.seeds import Seeds
-from harness.core.system import LocalSpec, Work
+from harness.core.system import Domain, LocalSpec, Work
 from harness.fed.local import BatchedTrainer, clip_per_client
 from models.backbone import SequenceModel, build_backbone, initial_table
 from models.lumos import Lumos, LumosState
+from models.lumos_device import WrittenViews
 from models.lumos_objective import contrastive_loss, recommendation_loss
-from models.packing import pack_user
 from models.sequences import causal_layout, complement_sample
 
 HISTORIES = [[1, 2, 3, 4, 5, 6], [7, 8, 9], [3, 1], [10, 11, 12, 13, 2, 4, 1]]
@@ -36,9 +39,20 @@ def _state():
     dense = {n: p.double() for n, p in backbone.initial(Seeds(0)).items()}
     table = initial_table(NUM_ITEMS, 8, Seeds(0)).double()
     model = SequenceModel(backbone, dense, table, max_length=10)
-    packed = tuple(pack_user(h, *v) for h, v in zip(HISTORIES, VIEWS, strict=True))
-    seen = tuple(np.unique(h) for h in HISTORIES)
-    return LumosState(model, packed, seen, tuple(str(i) for i in range(NUM_ITEMS)), {})
+    titles = tuple(str(i) for i in range(NUM_ITEMS))
+    histories = tuple(np.array(h) for h in HISTORIES)
+    domain = Domain("four", histories, titles, titles, np.full(4, -1))
+    views = WrittenViews(
+        future=[h + v[0] if v[0] else [] for h, v in zip(HISTORIES, VIEWS, strict=True)],
+        rephrased=[v[1] or [] for v in VIEWS],
+        counterfactual=[v[2] or [] for v in VIEWS],
+        findings={},
+    )
+    return LumosState(model, domain, views)
+
+
+def _local(system, state, work):
+    return join_updates(system.local(state, work))
 
 
 def _client_loss(model, dense, table, client, negatives, system):
@@ -76,7 +90,7 @@ def _slow_update(state, system, client, seeds):
         if config.optimizer == "adam"
         else torch.optim.SGD(parameters, lr=config.learning_rate)
     )
-    length, seen = len(HISTORIES[client]) - 1, state.seen[client]
+    length, seen = len(HISTORIES[client]) - 1, np.unique(HISTORIES[client])
     stream = seeds.numpy("negatives", client)
     draws = stream.integers(0, NUM_ITEMS - len(seen), (config.local_epochs, length))
     negatives = complement_sample(draws, seen)
@@ -104,9 +118,9 @@ def test_batched_training_equals_a_loop_over_clients(optimizer, chunk):
         embedding_size=8,
     )
     cohort = torch.tensor([2, 0, 3, 1])
-    update = system.local(state, Work(cohort, 0, DataPlan(), BatchedTrainer(), seeds))
-    assert update.clients.tolist() == cohort.tolist()
-    for place, client in enumerate(cohort.tolist()):
+    update = _local(system, state, Work(cohort, 0, DataPlan(), BatchedTrainer(), seeds))
+    assert sorted(update.clients.tolist()) == [0, 1, 2, 3]
+    for place, client in enumerate(update.clients.tolist()):
         dense, table = _slow_update(state, system, client, seeds)
         for name, delta in dense.items():
             torch.testing.assert_close(update.dense[name][place], delta, atol=1e-7, rtol=1e-6)
@@ -152,8 +166,8 @@ def test_view_items_move_only_where_the_option_says_so(train):
         embedding_size=8,
         train_view_items=train,
     )
-    update = system.local(state, Work(torch.tensor([0]), 0, DataPlan(), BatchedTrainer(), seeds))
-    seen = state.seen[0]
+    update = _local(system, state, Work(torch.tensor([0]), 0, DataPlan(), BatchedTrainer(), seeds))
+    seen = np.unique(HISTORIES[0])
     draws = seeds.numpy("negatives", 0).integers(0, NUM_ITEMS - len(seen), (1, 5))
     negatives = set(complement_sample(draws, seen).flatten().tolist())
     only_in_views = {20, 21, 22, 25, 26} - negatives
@@ -161,3 +175,36 @@ def test_view_items_move_only_where_the_option_says_so(train):
     for item in only_in_views:
         (slot,) = (update.row_ids[0] == item).nonzero().flatten().tolist()
         assert (update.rows[0, slot].abs().max() > 0).item() is train
+
+
+@pytest.mark.parametrize("over_cohort", [True, False])
+def test_one_plain_step_needs_no_weights_per_client(over_cohort):
+    state, seeds = _state(), Seeds(5).child("round", 0)
+    system = Lumos(
+        optimizer="sgd",
+        learning_rate=0.1,
+        weight_decay=0.01,
+        clip_norm=0.0,
+        local_epochs=1,
+        chunk_clients=2,
+        max_length=10,
+        embedding_size=8,
+    )
+    work = Work(torch.arange(4), 0, DataPlan(), BatchedTrainer(), seeds)
+    single = list(system.local(state, work))
+    summed = list(system.local(state, replace(work, summed=True)))
+    assert all(isinstance(message, ModelSum) for message in summed)
+    one = average(single, NUM_ITEMS, over_cohort=over_cohort)
+    two = average(summed, NUM_ITEMS, over_cohort=over_cohort)
+    assert torch.equal(one.row_ids, two.row_ids)
+    torch.testing.assert_close(one.rows, two.rows, atol=1e-12, rtol=1e-9)
+    for name, delta in one.dense.items():
+        torch.testing.assert_close(delta, two.dense[name], atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("change", [{"local_epochs": 2}, {"optimizer": "adam"}, {"clip_norm": 1.0}])
+def test_sums_are_not_used_where_they_would_be_wrong(change):
+    settings = {"optimizer": "sgd", "local_epochs": 1, "clip_norm": 0.0, **change}
+    system = Lumos(max_length=10, embedding_size=8, **settings)
+    work = Work(torch.arange(4), 0, DataPlan(), BatchedTrainer(), Seeds(5), summed=True)
+    assert not any(isinstance(message, ModelSum) for message in system.local(_state(), work))

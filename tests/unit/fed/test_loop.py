@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from harness.core.attack import PoisoningAttack
+from harness.core.averaging import average
 from harness.core.defense import Defense
 from harness.core.errors import RunError
 from harness.core.messages import ModelUpdate
 from harness.core.observe import NotGranted, ThreatModel, View
 from harness.core.params import Paper, Params
-from harness.fed.loop import draw_cohort, federate
+from harness.fed.arriving import draw_cohort
+from harness.fed.loop import federate
 from harness.metrics.ranking import hit_ratio, target_rank
 from tests.unit.fed.toy import toy_state, toy_training
 
@@ -164,3 +166,50 @@ def test_a_view_grants_nothing_that_the_threat_model_does_not_name():
     ):
         with pytest.raises(NotGranted):
             read()
+
+
+def _close(one, two):
+    torch.testing.assert_close(one.table, two.table, atol=1e-6, rtol=1e-6)
+    for name, value in one.dense.items():
+        torch.testing.assert_close(value, two.dense[name], atol=1e-6, rtol=1e-6)
+
+
+def test_the_size_of_a_chunk_decides_memory_and_no_number():
+    # SGD: under Adam the key bias, whose gradient is rounding noise, moves by a full step.
+    runs = [_run(toy_training(optimizer="sgd", chunk_clients=n)) for n in (1, 4, 30)]
+    for other in runs[1:]:
+        _close(runs[0].released, other.released)
+        assert other.bytes_up == pytest.approx(runs[0].bytes_up)
+
+
+def test_one_step_rounds_give_the_same_numbers_summed_or_not():
+    class _Looks(_Spy):
+        def on_client(self, message, federation, seeds):
+            assert isinstance(message, ModelUpdate)
+            return message
+
+    step = {"optimizer": "sgd", "local_epochs": 1, "clip_norm": 0.0, "record": ()}
+    summed, single = (
+        _run(toy_training(**step)),
+        _run(toy_training(**step, defenses=[_Looks([], "eye")])),
+    )
+    _close(summed.released, single.released)
+    assert summed.bytes_up == pytest.approx(single.bytes_up)
+    assert summed.guard.received == single.guard.received
+
+
+def test_a_chunk_comes_to_the_rule_before_the_next_is_trained():
+    class _Pulls(_Spy):
+        def aggregate(self, messages, federation):
+            seen = []
+            for message in messages:
+                self.log.append(len(message))
+                seen.append(message)
+            return average(seen, federation.num_items, over_cohort=True)
+
+    log: list = []
+    training = toy_training(rounds=1, record=(), chunk_clients=4, defenses=[_Pulls(log, "p")])
+    _run(training)
+    kinds = ["rule" if isinstance(entry, int) else entry[1] for entry in log]
+    assert kinds == ["client", "rule"] * 4 + ["server"]
+    assert [entry for entry in log if isinstance(entry, int)] == [4, 4, 4, 3]

@@ -8,9 +8,9 @@ import numpy as np
 
 from harness.core.seeds import Seeds
 from harness.core.system import Domain, Resources
-from harness.fed.loop import Threat, Training
 from harness.fed.population import Roles
 from harness.fed.recorder import Recorder
+from harness.fed.training import Threat, Training
 from models.lumos import Lumos
 
 NUM_ITEMS = 40

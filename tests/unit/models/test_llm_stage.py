@@ -354,7 +354,7 @@ def test_wrong_settings_and_data_are_refused(
         LLMStageConfig(layout="mached")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="num_history: 0"):
         LLMStageConfig(history_from=1.0)
-    with pytest.raises(AssetError, match="can.t be loaded"):
+    with pytest.raises(AssetError, match="the language model"):
         prepare(_config(), tmp_path, items, DIM, Seeds(1))
     lexicon = _stage(llm_path, items).lexicon
     with pytest.raises(DataError, match="candidates"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.core.seeds import Seeds
 from models.backbone import build_backbone, initial_table
-from models.packing import collate, pack_user, without_counterfactual
+from models.packing import collate, pack_user
 from models.sequences import causal_layout
 
 NUM_ITEMS = 30
@@ -64,13 +64,6 @@ def test_absent_views_leave_no_tokens_and_no_flag():
 def test_padding_adds_no_item_that_the_user_does_not_have():
     batch = collate([pack_user([7, 8], None, None, None), pack_user([1, 2, 3], [4], None, [5])])
     assert set(batch.layout.ids[0].tolist()) == {7, 8}
-
-
-def test_dropping_the_counterfactual_equals_never_having_it():
-    with_it = without_counterfactual(pack_user([1, 2, 3], [4], [1, 9, 3], [5, 6]))
-    never = pack_user([1, 2, 3], [4], [1, 9, 3], None)
-    assert with_it.ids.tolist() == never.ids.tolist()
-    assert with_it.ends == never.ends and with_it.present == never.present
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(0, 5))

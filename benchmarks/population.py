@@ -1,0 +1,110 @@
+"""Cost of a round as the population and the cohort grow.
+
+    python -m benchmarks.population [--users 1000 10000 100000 1000000] [--cohorts 100 1000 10000]
+
+LUMOS without views, plain averaging, 3,416 items, histories of 11 items from an Arrow file that is
+mapped. Every figure comes from a process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.peers import plain_sasrec as plain
+from harness.core.seeds import Seeds
+from harness.core.system import Domain, Resources
+from harness.data.ragged import Ragged
+from harness.fed.loop import federate
+from harness.fed.population import Roles
+from harness.fed.recorder import Recorder
+from harness.fed.training import Threat, Training
+from models.lumos import Lumos
+
+LENGTH = 10
+ROUNDS = 3
+
+
+def write_population(path: Path, users: int) -> None:
+    """Write ``users`` histories of equal length."""
+    values = plain.histories(users, LENGTH).reshape(-1)
+    Ragged(values, np.arange(users + 1) * (LENGTH + 1)).write(path)
+
+
+def measure(path: Path, cohort: int) -> dict[str, float]:
+    """Train a few rounds on a mapped population; return seconds a round and peak memory."""
+    torch.set_num_threads(2)
+    histories = Ragged.opened(path)
+    users = len(histories)
+    titles = tuple(f"item {i}" for i in range(plain.NUM_ITEMS))
+    nobody = np.zeros(users, dtype=bool)
+    training = Training(
+        system=Lumos(
+            rounds=ROUNDS,
+            cohort_fraction=cohort / users,
+            optimizer="sgd",
+            learning_rate=plain.LEARNING_RATE,
+            max_length=LENGTH + 1,
+            future=False,
+            rephrased=False,
+            counterfactual=False,
+        ),
+        domains=(Domain("population", histories, titles, titles, np.full(users, -1)),),
+        defenses=(),
+        threat=Threat(None, Roles(nobody, nobody), ()),
+        recorder=Recorder(frozenset(), 0),
+        reject_share=0.5,
+        seeds=Seeds(0),
+        progress=lambda text: None,
+    )
+    resources = Resources({}, Path("unused"), lambda text: None)
+    state = training.system.setup(training.domains, resources, Seeds(0))
+    began = time.perf_counter()
+    federate(training, state)
+    return {
+        "seconds": (time.perf_counter() - began) / ROUNDS,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def main() -> None:
+    """Print a Markdown table over populations and cohorts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--users", type=int, nargs="+", default=[10**3, 10**4, 10**5, 10**6])
+    parser.add_argument("--cohorts", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--measure", nargs=2, metavar=("PATH", "COHORT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(Path(options.measure[0]), int(options.measure[1]))))
+        return
+    print("| population | cohort | seconds a round | peak memory |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for users in options.users:
+            path = Path(folder) / f"{users}.arrow"
+            write_population(path, users)
+            for cohort in (c for c in options.cohorts if c <= users):
+                done = subprocess.run(
+                    [sys.executable, "-m", "benchmarks.population", "--measure", path, str(cohort)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                result = json.loads(done.stdout)
+                print(
+                    f"| {users:,} | {cohort:,} | {result['seconds']:.2f} "
+                    f"| {result['peak_mib']:,.0f} MiB |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""A round's messages on their way from the clients to the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from harness.core.attack import AttackContext
+from harness.core.averaging import join_updates
+from harness.core.defense import DataPlan, Federation
+from harness.core.messages import Message, ModelSum, ModelUpdate
+from harness.core.observe import RoundRecord, Transcript, View
+from harness.core.seeds import Seeds
+from harness.core.system import Work
+from harness.fed.checkpoint import Progressing
+from harness.fed.guard import admit
+from harness.fed.local import BatchedTrainer
+from harness.fed.population import Roles
+from harness.fed.training import Training
+
+
+class Arriving:
+    """One round of a training, from local work to what the guard admits."""
+
+    def __init__(
+        self, training: Training, now: Progressing, federation: Federation, facts: Transcript
+    ) -> None:
+        self._training = training
+        self._now = now
+        self._federation = federation
+        self._facts = facts
+        self._bytes, self._senders = 0.0, 0
+
+    def bytes_per_client(self) -> float:
+        """Return the mean bytes that a client has sent so far."""
+        return self._bytes / self._senders if self._senders else 0.0
+
+    def chunks(self, seeds: Seeds) -> Iterator[Message]:
+        """Train the cohort; yield what the server admits of each chunk, never an empty one."""
+        messages = self._staged(seeds)
+        if self._training.threat.active:
+            messages = iter(self._crafted(list(messages)))
+        seen: set[int] = set()
+        for message in messages:
+            self._bytes += message.bytes_per_client() * len(message)
+            self._senders += len(message)
+            admitted = admit(message, self._federation.round_index, self._now.guard, seen)
+            if len(admitted):
+                yield admitted
+
+    def _staged(self, seeds: Seeds) -> Iterator[Message]:
+        """Train honestly, and apply the defences' data and client stages."""
+        training, index = self._training, self._federation.round_index
+        plan = DataPlan()
+        for defense in training.defenses:
+            plan = defense.on_data(plan)
+        cohort = draw_cohort(training, self._federation, seeds)
+        if not len(cohort):
+            return
+        summed = not (
+            training.threat.active
+            or training.recorder.wants(index)
+            or any(d.reads_updates() for d in training.defenses)
+        )
+        work = Work(cohort, index, plan, BatchedTrainer(), seeds, summed)
+        for message in training.system.local(self._now.state, work):
+            yield _client_stages(training, message, self._federation, seeds)
+
+    def _crafted(self, messages: list[Message]) -> list[Message]:
+        """Let the adversary replace the malicious rows; the chunks stay as they were."""
+        if not messages:
+            return messages
+        whole = join_updates(messages) if isinstance(messages[0], ModelUpdate) else messages[0]
+        crafted = self._craft(whole)
+        if not isinstance(crafted, ModelUpdate):
+            return [crafted]
+        starts = np.cumsum([0, *(len(message) for message in messages)])
+        rows = torch.arange(len(crafted))
+        return [
+            crafted.select((rows >= start) & (rows < stop))
+            for start, stop in pairwise(starts.tolist())
+        ]
+
+    def _craft(self, message: Message) -> Message:
+        training, index = self._training, self._federation.round_index
+        attack, roles = training.threat.attack, training.threat.roles
+        malicious = _malicious_rows(message, roles)
+        if attack is None or not bool(malicious.any()):
+            return message
+        model = training.system.handle(self._now.state)
+        transcript = replace(self._facts, rounds=(RoundRecord(index, message, model, None),))
+        own: tuple[tuple[int, ...], ...] = ()
+        if training.system.client_unit == "user":
+            histories = training.domains[0].histories
+            own = tuple(tuple(histories[int(u)].tolist()) for u in np.flatnonzero(roles.malicious))
+        context = AttackContext(
+            round_index=index,
+            num_rounds=self._federation.num_rounds,
+            targets=training.threat.targets,
+            num_items=self._federation.num_items,
+            state=self._now.memory,
+        )
+        view = View(transcript, attack.threat_model, own)
+        return attack.craft(view, message, malicious, context, training.seeds.child("craft", index))
+
+
+def _client_stages(
+    training: Training, message: Message, federation: Federation, seeds: Seeds
+) -> Message:
+    """Apply the client stages to honest clients; a malicious client skips them."""
+    if not training.defenses:
+        return message
+    malicious = _malicious_rows(message, training.threat.roles)
+    mixed = training.threat.attack is not None and bool(malicious.any())
+    if not mixed or not isinstance(message, ModelUpdate):
+        return _staged_by_all(training, message, federation, seeds)
+    honest = message.select(~malicious)
+    if not len(honest):
+        return message
+    staged = _staged_by_all(training, honest, federation, seeds)
+    joined = join_updates([staged, message.select(malicious)])
+    # Back into the order of the chunk.
+    return joined.ordered(torch.cat([(~malicious).nonzero(), malicious.nonzero()]).flatten())
+
+
+def _staged_by_all(
+    training: Training, message: Message, federation: Federation, seeds: Seeds
+) -> Message:
+    for place, defense in enumerate(training.defenses):
+        message = defense.on_client(message, federation, seeds.child("client stage", place))
+    return message
+
+
+def draw_cohort(training: Training, federation: Federation, seeds: Seeds) -> Int[Tensor, " client"]:
+    """Draw the round's clients: a fixed number, or Poisson where a defence's accounting asks."""
+    stream = seeds.numpy("cohort")
+    if any(defense.sampling == "poisson" for defense in training.defenses):
+        chosen = np.flatnonzero(stream.random(federation.num_clients) < federation.sampling_rate)
+    else:
+        chosen = stream.choice(federation.num_clients, federation.cohort_size, replace=False)
+    return torch.from_numpy(chosen)
+
+
+def _malicious_rows(message: Message, roles: Roles) -> Bool[Tensor, " row"]:
+    """Which rows of a message the adversary controls: by client, or by uploaded vector."""
+    malicious = torch.from_numpy(roles.malicious)
+    by_client = isinstance(message, ModelUpdate | ModelSum)
+    return malicious[message.clients] if by_client else malicious

@@ -1,0 +1,95 @@
+"""What one training is made of, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core.attack import PoisoningAttack
+from harness.core.defense import Defense, Federation
+from harness.core.observe import Transcript
+from harness.core.seeds import Seeds
+from harness.core.system import Domain, Progress, Released, System
+from harness.fed.guard import GuardRecord
+from harness.fed.population import Roles
+from harness.fed.recorder import Recorder
+
+
+@dataclass(frozen=True)
+class Threat:
+    """The adversary inside the training.
+
+    Attributes:
+        attack: poisoning attack, or None.
+        roles: who is malicious (clients, or uploaded rows for a cross-silo system).
+        targets: items to promote.
+    """
+
+    attack: PoisoningAttack | None
+    roles: Roles
+    targets: tuple[int, ...]
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody attacks during the training."""
+        return self.attack is not None and bool(self.roles.malicious.any())
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything one training is made of.
+
+    Attributes:
+        system: what is trained.
+        domains: its data, target first.
+        defenses: in the order of their client stages.
+        threat: the adversary inside the training.
+        recorder: which rounds are written down.
+        reject_share: share of refused updates beyond which the run fails.
+        seeds: every draw comes from here.
+        progress: called with a line of text now and then.
+        pause: called after every round; raises `Interrupted` where the training is to stop.
+    """
+
+    system: System
+    domains: tuple[Domain, ...]
+    defenses: tuple[Defense, ...]
+    threat: Threat
+    recorder: Recorder
+    reject_share: float
+    seeds: Seeds
+    progress: Progress
+    pause: Callable[[], None] = lambda: None
+
+    def federation(self) -> Federation:
+        """Return the federation's sizes."""
+        by_user = self.system.client_unit == "user"
+        num_clients = self.domains[0].num_users if by_user else len(self.domains)
+        return Federation(
+            num_clients=num_clients,
+            cohort_size=self.system.cohort_size(num_clients),
+            num_rounds=self.system.num_rounds(),
+            num_items=sum(domain.num_items for domain in self.domains),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training leaves behind.
+
+    Attributes:
+        released: the recommender.
+        state: the system's final state.
+        transcript: the recorded rounds.
+        guard: rejected updates.
+        bytes_up: mean bytes a client sends in a round.
+        federation: sizes, for accounting.
+    """
+
+    released: Released
+    state: Any
+    transcript: Transcript
+    guard: GuardRecord
+    bytes_up: float
+    federation: Federation
