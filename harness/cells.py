@@ -74,6 +74,11 @@ class Cell(Params):
     limits: Limits
 
     @property
+    def trains_language(self) -> bool:
+        """Whether this cell trains a language stage, which takes minutes."""
+        return self.language and bool(self.system.params.get("language_stage", False))
+
+    @property
     def stress(self) -> bool:
         """Whether no client is honest, so that metrics on honest users are not applicable."""
         return self.malicious >= 1 or self.noisy.fraction >= 1

@@ -100,10 +100,13 @@ class Sweep:
         self.timings["preparation"] = time.monotonic() - started
 
     def _run_cells(self, cells: Sequence[Cell]) -> None:
+        # The language stage takes minutes where all else takes seconds: begun last, it would
+        # leave the other processes idle at the end.
+        ordered = sorted(cells, key=lambda cell: not cell.trains_language)
         with self._pool(self.jobs, self.threads) as pool:
             futures = {
                 pool.submit(run_one, cell, self.base, self.folder / "cells" / cell.id): cell
-                for cell in cells
+                for cell in ordered
             }
             for report in self._finished(pool, futures):
                 self._book(report)

@@ -55,9 +55,9 @@ def prepare_texts(
     """
     if all(_views_path(domain, config, resources).exists() for domain in domains):
         return
-    variants = [[history.tolist() for history in domain.histories] for domain in domains]
+    histories = [history.tolist() for domain in domains for history in domain.histories]
     generator, encoder = _models(resources)
-    write_texts(variants, domains[0].titles, generator, encoder, config.views, part)
+    write_texts(histories, domains[0].titles, generator, encoder, config.views, part)
 
 
 def write_views(domain: Domain, config: LumosConfig, resources: Resources) -> WrittenViews:

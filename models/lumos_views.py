@@ -117,7 +117,7 @@ class _Room:
 
 
 def write_texts(
-    variants: Sequence[Sequence[Sequence[int]]],
+    histories: Sequence[Sequence[int]],
     titles: Sequence[str],
     generator: TextGenerator,
     encoder: SentenceEncoder,
@@ -126,11 +126,11 @@ def write_texts(
 ) -> None:
     """Let the LLM write what `build_views` will ask for, into the generator's cache.
 
-    Which prompts are decoded together is decided by ``variants`` and ``part`` alone, so the texts
+    Which prompts are decoded together is decided by ``histories`` and ``part`` alone, so the texts
     are the same however many processes share the work and wherever one was interrupted.
 
     Args:
-        variants: the histories of all users, once for each data that will be trained on.
+        histories: of all users under all noise that will be trained on; one may occur twice.
         titles: of the catalogue.
         generator: the on-device LLM, with a cache.
         encoder: sentence encoder.
@@ -138,16 +138,14 @@ def write_texts(
         part: which share of the prompts.
     """
     room = _Room.opened(titles, generator, encoder, config)
+    distinct = sorted({tuple(history) for history in histories})
+    users = _with_items(distinct)
     for ask in (_ask_future, _ask_similar, _ask_unlike):
-        wanted: dict[str, list[int]] = {}
-        count = 1
-        for histories in variants:
-            inquiry = ask(room, histories, _with_items(histories))
-            count = inquiry.titles
-            lists = inquiry.lists or [[]] * len(inquiry.prompts)
-            wanted.update(zip(inquiry.prompts, lists, strict=True))
+        inquiry = ask(room, distinct, users)
+        lists = inquiry.lists or [[]] * len(inquiry.prompts)
+        wanted = dict(zip(inquiry.prompts, lists, strict=True))
         share = sorted(wanted)[part.index :: part.count]
-        room.texts(_Inquiry(share, count, [wanted[prompt] for prompt in share]))
+        room.texts(_Inquiry(share, inquiry.titles, [wanted[prompt] for prompt in share]))
 
 
 def _with_items(histories: Sequence[Sequence[int]]) -> list[int]:

@@ -1,4 +1,4 @@
-"""A training on disk by round: an interruption costs one round and changes no number.
+"""A training on disk by round: an interruption changes no number and costs seconds at most.
 
 Nothing random is kept, because every stream is derived from the seed and the round (see
 `harness.core.seeds`). What is kept: the weights, the adversary's memory, the counters, and the
@@ -7,6 +7,7 @@ recorded rounds, each of which is written once.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -56,38 +57,52 @@ class Checkpoints:
         folder: for this training alone.
         identity: what decides the training's numbers; rounds of another one are not taken over.
         say: told where the training goes on, and what was damaged.
+        seconds: least time between two rounds that are written.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: dict[str, str],
+        say: Callable[[str], None],
+        seconds: float = 2.0,
+    ) -> None:
         self._folder = folder
         self._identity = identity
         self._say = say
+        self._seconds = seconds
+        self._saved = time.monotonic()
+        self._waiting: dict[int, tuple[RoundRecord, dict[str, Tensor]]] = {}
         self._written: dict[int, str] = {}  # recorded round -> its file
 
     def keep(self, system: System, state: Any, record: RoundRecord) -> None:
-        """Write a recorded round, once; ``state`` is the one that its clients received."""
+        """Take a recorded round for the next `save`; ``state`` is the one its clients received."""
         weights = system.weights(state)
-        if weights is None:
-            return
-        tensors, kinds = dict[str, Tensor](), dict[str, str]()
-        for part, value in (("message", record.message), ("aggregate", record.aggregate)):
-            if value is not None:
-                kinds[part] = type(value).__name__
-                tensors |= _flat(part, value)
-        if record.model is not None:
-            tensors |= {f"model.{name}": tensor for name, tensor in weights.items()}
-        facts = {"index": record.index, "kinds": kinds, "model": record.model is not None}
-        path = write_tensors(self._folder, f"record-{record.index:06d}", tensors, facts)
-        self._written[record.index] = path.name
+        if weights is not None:
+            self._waiting[record.index] = (record, weights)
 
-    def save(self, system: System, now: Progressing) -> None:
-        """Write the training as it stands after a round; older rounds but one are removed."""
+    def save(self, system: System, now: Progressing, *, always: bool = False) -> None:
+        """Write the training as it stands after a round; older rounds but one are removed.
+
+        Rounds that follow one another within ``seconds`` are not all written, so that short
+        rounds cost no time.
+        """
         weights = system.weights(now.state)
-        if weights is None:
+        due = always or time.monotonic() - self._saved >= self._seconds
+        if weights is None or not due:
             return
+        for index, (record, received) in self._waiting.items():
+            self._written[index] = self._write_record(record, received)
+        self._waiting.clear()
         tensors = {f"weights.{name}": tensor for name, tensor in weights.items()}
         tensors |= {f"memory.{n}": v for n, v in now.memory.items() if isinstance(v, Tensor)}
-        facts = {
+        write_tensors(self._folder, f"round-{now.next_round:06d}", tensors, self._facts(now))
+        for path in stored(self._folder, "round-")[:-KEPT]:
+            path.unlink(missing_ok=True)
+        self._saved = time.monotonic()
+
+    def _facts(self, now: Progressing) -> dict[str, Any]:
+        return {
             "identity": self._identity,
             "next_round": now.next_round,
             "memory": {n: v for n, v in now.memory.items() if not isinstance(v, Tensor)},
@@ -100,9 +115,17 @@ class Checkpoints:
             "sent": now.sent,
             "records": [self._written[record.index] for record in now.records],
         }
-        write_tensors(self._folder, f"round-{now.next_round:06d}", tensors, facts)
-        for path in stored(self._folder, "round-")[:-KEPT]:
-            path.unlink(missing_ok=True)
+
+    def _write_record(self, record: RoundRecord, weights: dict[str, Tensor]) -> str:
+        tensors, kinds = dict[str, Tensor](), dict[str, str]()
+        for part, value in (("message", record.message), ("aggregate", record.aggregate)):
+            if value is not None:
+                kinds[part] = type(value).__name__
+                tensors |= _flat(part, value)
+        if record.model is not None:
+            tensors |= {f"model.{name}": tensor for name, tensor in weights.items()}
+        facts = {"index": record.index, "kinds": kinds, "model": record.model is not None}
+        return write_tensors(self._folder, f"record-{record.index:06d}", tensors, facts).name
 
     def restore(self, system: System, start: Any) -> Progressing:
         """Return the newest whole round, or the beginning.

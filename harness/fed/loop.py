@@ -16,6 +16,7 @@ import numpy as np
 
 from harness.core.averaging import join_updates
 from harness.core.defense import Federation
+from harness.core.errors import Interrupted
 from harness.core.messages import Aggregate, Message, ModelUpdate
 from harness.core.observe import Transcript
 from harness.core.seeds import Seeds
@@ -53,11 +54,20 @@ def federate(training: Training, start: Any, checkpoints: Checkpoints | None = N
             checkpoints.save(system, now)
         if index % 10 == 9 or index + 1 == federation.num_rounds:
             training.progress(f"round {index + 1}/{federation.num_rounds}")
-        training.pause()
+        _pause(training, now, checkpoints)
     released = system.release(now.state, training.seeds.child("release"))
     transcript = replace(facts, rounds=tuple(now.records))
     bytes_up = float(np.mean(now.sent)) if now.sent else 0.0
     return Outcome(released, now.state, transcript, now.guard, bytes_up, federation)
+
+
+def _pause(training: Training, now: Progressing, checkpoints: Checkpoints | None) -> None:
+    try:
+        training.pause()
+    except Interrupted:
+        if checkpoints:
+            checkpoints.save(training.system, now, always=True)
+        raise
 
 
 def _round(

@@ -59,16 +59,14 @@ def _stopped_after(training, rounds, folder):
         federate(
             replace(training, pause=pause),
             toy_state(training),
-            Checkpoints(folder, {"training": "toy"}, lambda text: None),
+            Checkpoints(folder, {"training": "toy"}, lambda text: None, seconds=0),
         )
 
 
 def _resumed(training, folder, name="toy"):
     said = []
-    outcome = federate(
-        training, toy_state(training), Checkpoints(folder, {"training": name}, said.append)
-    )
-    return outcome, said
+    checkpoints = Checkpoints(folder, {"training": name}, said.append, seconds=0)
+    return federate(training, toy_state(training), checkpoints), said
 
 
 @pytest.mark.parametrize("kind", ["plain", "attacked", "private"])
@@ -104,3 +102,18 @@ def test_rounds_of_another_training_are_not_taken_over(tmp_path):
     outcome, said = _resumed(_training("private"), tmp_path, name="other")
     assert all("training was toy, is other" in line for line in said)
     _same(outcome, federate(_training("private"), toy_state(_training("private"))))
+
+
+def test_short_rounds_are_written_now_and_then_but_the_last_before_a_stop_always(tmp_path):
+    training, left = _training("plain"), iter([False, False, True])
+
+    def pause():
+        if next(left):
+            raise Interrupted("now")
+
+    checkpoints = Checkpoints(tmp_path, {"training": "toy"}, lambda text: None, seconds=3600)
+    with pytest.raises(Interrupted):
+        federate(replace(training, pause=pause), toy_state(training), checkpoints)
+    assert [p.name[:12] for p in stored(tmp_path, "round-")] == ["round-000003"]
+    outcome, _ = _resumed(_training("plain"), tmp_path)
+    _same(outcome, federate(_training("plain"), toy_state(_training("plain"))))

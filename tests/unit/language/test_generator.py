@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,30 @@ def test_an_interrupted_run_keeps_whole_batches_and_ends_with_the_same_texts(
     )
     assert texts(again, PROMPTS, decoding) == plain(tiny_llm, PROMPTS, 5)
     assert todo == [(1, 1)]
+
+
+def test_batches_hang_on_the_prompts_and_not_on_the_cache(tiny_llm: Path, tmp_path: Path) -> None:
+    decoding = Decoding(max_new_tokens=3)
+    prompts = [f"{'word ' * n}end" for n in range(6)]
+
+    def sizes(store: Path, asked: list[str]) -> list[int]:
+        done: list[int] = [0]
+        generator = TextGenerator(
+            tiny_llm,
+            cache=store,
+            dtype="float32",
+            batch_size=2,
+            progress=lambda made, total: done.append(made),
+        )
+        generator.generate(asked, decoding)
+        return [after - before for before, after in pairwise(done)]
+
+    store = tmp_path / "t.sqlite"
+    assert sizes(store, prompts[4:]) == [2], "the two longest, which are a batch of all six too"
+    assert sizes(store, prompts) == [2, 2], "the other two batches, as without a cache"
+    other = tmp_path / "o.sqlite"
+    assert sizes(other, [prompts[5], prompts[3]]) == [2]
+    assert sizes(other, prompts) == [2, 2], "one whole batch, and what the halves lack, together"
 
 
 def test_sampling_hangs_on_seed_and_prompt_not_on_the_batch(tiny_llm: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from harness.core.seeds import Seeds
+from harness.core.system import Part
 from harness.language.encoder import SentenceEncoder
 from harness.language.generator import Decoding, Generated, TextGenerator
 from harness.language.grounding import Mapped
 from models.lumos_prompts import FUTURE, SIMILAR, UNLIKE, Catalogue, future_head, similar_head
 from models.lumos_view_rules import exchange_neighbours, new_items, substitute, valid_enough
-from models.lumos_views import VIEW_NAMES, Views, ViewsConfig, build_views
+from models.lumos_views import VIEW_NAMES, Views, ViewsConfig, build_views, write_texts
 
 TITLES = [f"Title {chr(97 + n) * 3}" for n in range(16)]
 """Items 0-7 lie in one half-plane of the vectors below and 8-15 in the other."""
@@ -255,3 +256,32 @@ def test_the_config_is_strict_and_says_what_each_field_is() -> None:
     for name, field in ViewsConfig.model_fields.items():
         assert field.description, name
         assert "[" in field.description, f"{name} names no source"
+
+
+@pytest.mark.parametrize("answer", ["text", "shortlist"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_prepared_texts_are_those_that_the_views_ask_for(answer: str, parts: int) -> None:
+    variants = [[HISTORY, [5, 6, 7], []], [HISTORY, [8, 9, 1], [2]]]
+    wanted = {"history_length": 3, "swaps": 0, "answer": answer, "shortlist": 8}
+
+    def questions(model: ScriptedModel) -> set[tuple[str, str]]:
+        lists = [str(list(row)) for call in model.choices for row in call or []]
+        return set(zip(model.asked, lists, strict=True))
+
+    later = ScriptedModel({})
+    for histories in variants:
+        build(later, histories, answer=answer, shortlist=8)
+    prepared = ScriptedModel({})
+    for index in range(parts):
+        write_texts(
+            [history for histories in variants for history in histories],
+            TITLES,
+            cast(TextGenerator, prepared),
+            cast(SentenceEncoder, CircleEncoder()),
+            ViewsConfig.model_validate(wanted),
+            Part(index, parts),
+        )
+    assert set(prepared.asked) == set(later.asked)
+    assert len(prepared.asked) == len(set(prepared.asked)), "nothing is written twice"
+    if answer == "shortlist":
+        assert questions(prepared) == questions(later)
