@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from harness.core.attack import AttackContext
+from harness.core.attack import AttackContext, PoisoningAttack
 from harness.core.averaging import join_updates
 from harness.core.defense import DataPlan, Federation
+from harness.core.errors import RunError
 from harness.core.messages import Message, ModelSum, ModelUpdate
 from harness.core.observe import RoundRecord, Transcript, View
 from harness.core.seeds import Seeds
@@ -80,6 +82,7 @@ class Arriving:
         crafted = self._craft(whole)
         if not isinstance(crafted, ModelUpdate):
             return [crafted]
+        _check_shape(whole, crafted, self._training.threat.attack)
         starts = np.cumsum([0, *(len(message) for message in messages)])
         rows = torch.arange(len(crafted))
         return [
@@ -135,6 +138,25 @@ def _staged_by_all(
     for place, defense in enumerate(training.defenses):
         message = defense.on_client(message, federation, seeds.child("client stage", place))
     return message
+
+
+def _check_shape(honest: Message, crafted: ModelUpdate, attack: PoisoningAttack | None) -> None:
+    """Raise where an attack gives back something that is no update of the same cohort.
+
+    A malformed update of one client cannot exist here, where clients are an axis of one tensor; a
+    malformed cohort is a mistake in the attack's code, and aggregating it would be one too.
+    """
+    assert isinstance(honest, ModelUpdate)
+
+    def form(update: ModelUpdate) -> dict[str, Any]:
+        shapes = {name: tuple(delta.shape[1:]) for name, delta in update.dense.items()}
+        return {"clients": update.clients.tolist(), "dim": update.rows.shape[-1], **shapes}
+
+    before, after = form(honest), form(crafted)
+    wrong = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    if wrong:
+        name = "the attack" if attack is None else f"attack {attack.name}"
+        raise RunError(f"{name} changed the form of the round's message: {', '.join(wrong)}")
 
 
 def draw_cohort(training: Training, federation: Federation, seeds: Seeds) -> Int[Tensor, " client"]:

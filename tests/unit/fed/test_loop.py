@@ -213,3 +213,20 @@ def test_a_chunk_comes_to_the_rule_before_the_next_is_trained():
     kinds = ["rule" if isinstance(entry, int) else entry[1] for entry in log]
     assert kinds == ["client", "rule"] * 4 + ["server"]
     assert [entry for entry in log if isinstance(entry, int)] == [4, 4, 4, 3]
+
+
+@pytest.mark.parametrize("fault", ["missing tensor", "other shape", "other clients"])
+def test_an_attack_that_breaks_the_message_is_named(fault):
+    class _Clumsy(_Marker):
+        name = "clumsy"
+
+        def craft(self, view, message, malicious, context, seeds):
+            if fault == "missing tensor":
+                dense = dict(list(message.dense.items())[1:])
+                return replace(message, dense=dense)
+            if fault == "other shape":
+                return replace(message, dense={n: d[:, :1] for n, d in message.dense.items()})
+            return message.select(~malicious)
+
+    with pytest.raises(RunError, match="attack clumsy changed the form"):
+        _run(toy_training(attack=_Clumsy(), malicious=range(10)))
