@@ -27,12 +27,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from harness.core.averaging import average
+from harness.core.local import LocalSpec, Work
 from harness.core.messages import Aggregate, Message, ModelAggregate, ModelSum, ModelUpdate
 from harness.core.observe import Catalogue
 from harness.core.params import Paper
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
-from harness.core.system import Deviation, Domain, LocalSpec, Part, Resources, System, Variant, Work
+from harness.core.system import Deviation, Domain, Part, Resources, System, Variant
 from models.backbone import SequenceModel, build_backbone, initial_table
 from models.compact import compact
 from models.lumos_config import MAX_FUTURE, LumosConfig

@@ -18,7 +18,8 @@ from harness.core.system import Domain, Part, Resources
 from harness.language.encoder import SentenceEncoder
 from harness.language.generator import TextGenerator
 from models.lumos_config import MAX_FUTURE, LumosConfig
-from models.lumos_views import VIEW_NAMES, Views, build_views, write_texts
+from models.lumos_inquiries import write_texts
+from models.lumos_views import VIEW_NAMES, Views, build_views
 from models.packing import PackedUser, pack_user
 
 VIEWS_VERSION = 2

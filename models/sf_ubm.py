@@ -24,12 +24,13 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from harness.core.local import Work
 from harness.core.messages import Aggregate, CentroidReturn, EmbeddingUpload, Message
 from harness.core.observe import Catalogue
 from harness.core.params import Paper, Params
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
-from harness.core.system import Answers, Deviation, Domain, Part, Resources, System, Variant, Work
+from harness.core.system import Answers, Deviation, Domain, Part, Resources, System, Variant
 from harness.language.encoder import SentenceEncoder
 from models.backbone import SequenceModel
 from models.central import CentralConfig

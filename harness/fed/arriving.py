@@ -16,10 +16,10 @@ from harness.core.attack import AttackContext, PoisoningAttack
 from harness.core.averaging import join_updates
 from harness.core.defense import DataPlan, Federation
 from harness.core.errors import RunError
+from harness.core.local import Work
 from harness.core.messages import Message, ModelSum, ModelUpdate
 from harness.core.observe import RoundRecord, Transcript, View
 from harness.core.seeds import Seeds
-from harness.core.system import Work
 from harness.fed.checkpoint import Progressing
 from harness.fed.guard import admit
 from harness.fed.local import BatchedTrainer

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.core.errors import ScenarioError
+from harness.core.local import LocalSpec, StepLoss
 from harness.core.messages import PAD
-from harness.core.system import LocalSpec, StepLoss
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8

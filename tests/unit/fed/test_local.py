@@ -11,9 +11,10 @@ import torch
 from harness.core.averaging import average, join_updates
 from harness.core.defense import DataPlan
 from harness.core.errors import ScenarioError
+from harness.core.local import LocalSpec, Work
 from harness.core.messages import PAD, ModelSum
 from harness.core.seeds import Seeds
-from harness.core.system import Domain, LocalSpec, Work
+from harness.core.system import Domain
 from harness.fed.local import BatchedTrainer, clip_per_client
 from models.backbone import SequenceModel, build_backbone, initial_table
 from models.lumos import Lumos, LumosState

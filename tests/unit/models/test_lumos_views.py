@@ -13,9 +13,10 @@ from harness.core.system import Part
 from harness.language.encoder import SentenceEncoder
 from harness.language.generator import Decoding, Generated, TextGenerator
 from harness.language.grounding import Mapped
+from models.lumos_inquiries import write_texts
 from models.lumos_prompts import FUTURE, SIMILAR, UNLIKE, Catalogue, future_head, similar_head
 from models.lumos_view_rules import exchange_neighbours, new_items, substitute, valid_enough
-from models.lumos_views import VIEW_NAMES, Views, ViewsConfig, build_views, write_texts
+from models.lumos_views import VIEW_NAMES, Views, ViewsConfig, build_views
 
 TITLES = [f"Title {chr(97 + n) * 3}" for n in range(16)]
 """Items 0-7 lie in one half-plane of the vectors below and 8-15 in the other."""
