@@ -17,6 +17,7 @@ from harness.results import read_results, read_samples
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "scenarios" / "smoke" / "poison.yaml"
+KILLS = 50
 VARYING = ["seconds", "peak_memory_mb"]
 """Metrics that no two runs share."""
 
@@ -120,7 +121,7 @@ def test_the_number_of_processes_changes_no_byte(jobs, whole, tmp_path):
 @pytest.mark.slow
 def test_fifty_kills_at_random_moments_change_no_byte(whole, tmp_path):
     stream, folder, kills = Seeds(0).numpy("kills"), tmp_path / "run", 0
-    while kills < 50:
+    while kills < KILLS:
         process = _start(folder)
         time.sleep(stream.uniform(0.5, 9.0))
         if process.poll() is not None:
