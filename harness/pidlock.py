@@ -77,14 +77,18 @@ def _acquire(
 
 
 def _create(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        return False
     started = psutil.Process().create_time()
     holder = {"pid": os.getpid(), "started": started, "host": socket.gethostname()}
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(json.dumps(holder))
+    # Filled first and linked into place, so that a lock never stands there without its holder,
+    # not even if this process is killed in between.
+    own = path.with_name(f"{path.name}.{os.getpid()}.new")
+    own.write_text(json.dumps(holder))
+    try:
+        os.link(own, path)
+    except FileExistsError:
+        return False
+    finally:
+        own.unlink()
     return True
 
 

@@ -146,6 +146,8 @@ class Checkpoints:
                 now = self._restored(system, start, tensors, facts)
             except Damaged as error:
                 self._say(f"{error}; going back to the round before")
+                # Left there, it would pass for the newest round and push new ones out.
+                path.unlink(missing_ok=True)
                 continue
             self._say(f"going on after round {now.next_round}")
             return now

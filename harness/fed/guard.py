@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from harness.core.errors import RunError
-from harness.core.messages import PAD, Message, ModelSum, ModelUpdate
+from harness.core.messages import PAD, Message, ModelSum, ModelUpdate, Silence
 
 MAX_ABSOLUTE = 1e6
 """Largest weight change accepted; far above any training here, far below float32 overflow."""
@@ -62,13 +62,7 @@ def admit(message: Message, round_index: int, record: GuardRecord, seen: set[int
         seen: clients that have sent something in this round; grows.
     """
     if isinstance(message, ModelSum):
-        record.received += len(message)
-        seen.update(message.clients.tolist())
-        if all(bool(t.isfinite().all()) for t in (*message.dense.values(), message.rows)):
-            return message
-        for client in message.clients.tolist():
-            record.refuse(round_index, client, "not finite in sum")
-        return replace(message, clients=message.clients[:0])
+        return _admit_sum(message, round_index, record)
     if not isinstance(message, ModelUpdate):
         return message
     record.received += len(message)
@@ -78,6 +72,21 @@ def admit(message: Message, round_index: int, record: GuardRecord, seen: set[int
             record.refuse(round_index, client, reason)
         keep &= ~bad
     return message if bool(keep.all()) else message.select(keep)
+
+
+def _admit_sum(message: ModelSum, round_index: int, record: GuardRecord) -> Message:
+    """Take a sum or leave it: whose part of it is broken can't be told.
+
+    The engine sends sums only where everybody is honest and each client is there once.
+    """
+    record.received += len(message)
+    most = MAX_ABSOLUTE * len(message)
+    # A comparison with NaN is false, so NaN is refused too.
+    if all(bool(t.abs().max() <= most) for t in (*message.dense.values(), message.rows)):
+        return message
+    for client in message.clients.tolist():
+        record.refuse(round_index, client, "not finite or too large in sum")
+    return Silence()
 
 
 def _faults(message: ModelUpdate, seen: set[int]) -> list[tuple[str, Bool[Tensor, " client"]]]:

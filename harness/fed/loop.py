@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.core.averaging import join_updates
 from harness.core.defense import Federation
-from harness.core.errors import Interrupted
+from harness.core.errors import Interrupted, RunError
 from harness.core.messages import Aggregate, Message, ModelUpdate
 from harness.core.observe import Transcript
 from harness.core.seeds import Seeds
@@ -55,6 +55,11 @@ def federate(training: Training, start: Any, checkpoints: Checkpoints | None = N
         if index % 10 == 9 or index + 1 == federation.num_rounds:
             training.progress(f"round {index + 1}/{federation.num_rounds}")
         _pause(training, now, checkpoints)
+    if now.guard.empty_rounds == federation.num_rounds > 0:
+        raise RunError(
+            "no round had an update to aggregate: no client has two events to train on, or all "
+            "updates were refused; check min_length and the attack"
+        )
     released = system.release(now.state, training.seeds.child("release"))
     transcript = replace(facts, rounds=tuple(now.records))
     bytes_up = float(np.mean(now.sent)) if now.sent else 0.0
@@ -85,20 +90,18 @@ def _round(
     system, index, state = training.system, federation.round_index, now.state
     seeds = training.seeds.child("round", index)
     arriving = Arriving(training, now, federation, facts)
-    messages: Iterable[Message] = arriving.chunks(seeds)
-    recorded = training.recorder.wants(index)
-    if recorded:
-        messages = list(messages)
-    first = next(iter(messages), None)
+    recorded, arrived = training.recorder.wants(index), arriving.chunks(seeds)
+    kept = list(arrived) if recorded else []
+    messages = iter(kept) if recorded else arrived
+    first = next(messages, None)
     if first is None:
         now.guard.empty_rounds += 1
         now.sent.append(0.0)
         return
-    rest = messages[1:] if isinstance(messages, list) else messages
-    aggregate = _aggregated(training, state, chain([first], rest), federation, seeds)
+    aggregate = _aggregated(training, state, chain([first], messages), federation, seeds)
     now.sent.append(arriving.bytes_per_client())
-    if recorded and isinstance(messages, list):
-        whole = join_updates(messages) if isinstance(first, ModelUpdate) else first
+    if recorded:
+        whole = join_updates(kept) if isinstance(first, ModelUpdate) else first
         record = training.recorder.record(index, whole, system.handle(state), aggregate)
         now.records.append(record)
         if checkpoints:

@@ -97,6 +97,14 @@ def test_a_damaged_file_costs_a_round_and_no_number(stem, tmp_path):
     _same(outcome, whole)
 
 
+def test_two_damaged_rounds_do_not_push_the_new_ones_out(tmp_path):
+    _stopped_after(_training("plain"), 4, tmp_path)
+    for path in stored(tmp_path, "round-"):
+        path.write_bytes(b"")
+    _stopped_after(_training("plain"), 1, tmp_path)
+    assert [p.name[:12] for p in stored(tmp_path, "round-")] == ["round-000001"]
+
+
 def test_rounds_of_another_training_are_not_taken_over(tmp_path):
     _stopped_after(_training("plain"), 3, tmp_path)
     outcome, said = _resumed(_training("private"), tmp_path, name="other")

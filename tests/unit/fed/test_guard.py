@@ -56,17 +56,18 @@ def test_an_absurd_number_of_examples_is_refused(count):
     assert record.offenders[0][:2] == (0, 5)
 
 
-def test_a_broken_sum_is_refused_with_all_its_clients():
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+def test_a_broken_sum_is_refused_with_all_its_clients(value):
     total = ModelSum(
         torch.tensor([4, 5]),
-        {"w": torch.tensor([math.nan, 0.0])},
+        {"w": torch.tensor([value, 0.0])},
         torch.tensor([[0], [1]]),
         torch.ones(2, 1, 2),
         torch.tensor([3, 3]),
     )
     record = GuardRecord()
     assert len(admit(total, 0, record, set())) == 0
-    assert record.rejected == {"not finite in sum": 2}
+    assert record.rejected == {"not finite or too large in sum": 2}
 
 
 def test_a_row_sent_twice_and_a_count_of_zero_are_refused():

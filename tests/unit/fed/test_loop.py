@@ -147,6 +147,13 @@ def test_a_few_broken_updates_are_counted_and_the_run_goes_on():
     assert torch.isfinite(outcome.released.table).all()
 
 
+def test_a_training_without_a_single_update_is_an_error_and_no_result():
+    training = toy_training()
+    short = replace(training.domains[0], histories=[h[:1] for h in training.domains[0].histories])
+    with pytest.raises(RunError, match="no round had an update"):
+        _run(replace(training, domains=(short,)))
+
+
 def test_zero_rounds_release_the_initial_model():
     training = toy_training(rounds=0)
     state = toy_state(training)
