@@ -126,12 +126,13 @@ def test_fifty_kills_at_random_moments_change_no_byte(whole, tmp_path):
         time.sleep(stream.uniform(0.5, 9.0))
         if process.poll() is not None:
             # Finished: begin anew until there were fifty kills.
-            assert process.returncode == 0, process.communicate()[1]
+            errors = process.communicate()[1]
+            assert process.returncode == 0, errors
             _assert_same(folder, whole)
             folder = tmp_path / f"run-{kills}"
             continue
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         kills += 1
     _run(folder)
     _assert_same(folder, whole)
