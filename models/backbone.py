@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.core.client_weight import Parameters
 from harness.core.seeds import Seeds
 from models.gru4rec import GRU4Rec
 from models.sasrec import SASRec
@@ -31,9 +32,13 @@ class Backbone(Protocol):
         """Return initial dense parameters (the item table is kept apart)."""
         ...
 
+    def factored(self) -> frozenset[str]:
+        """Return the parameters that may be a `ClientWeight`: matrices and tables."""
+        ...
+
     def hidden(
         self,
-        dense: dict[str, Tensor],
+        dense: Parameters,
         embedded: Float[Tensor, "sequence token dim"],
         layout: Layout,
         dropout: float = 0.0,

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from harness.core.client_weight import Parameters
 from harness.core.seeds import Seeds
 from models.sasrec import drop, linear
 from models.sequences import Layout
@@ -42,9 +43,14 @@ class GRU4Rec:
                 dense[f"layers.{layer}.{name}.bias"] = torch.zeros(3 * dim)
         return dense
 
+    def factored(self) -> frozenset[str]:
+        """Return the parameters read by `linear` alone."""
+        layers, names = range(self.num_layers), ("input", "state")
+        return frozenset(f"layers.{layer}.{name}.weight" for layer in layers for name in names)
+
     def hidden(
         self,
-        dense: dict[str, Tensor],
+        dense: Parameters,
         embedded: Float[Tensor, "sequence token dim"],
         layout: Layout,
         dropout: float = 0.0,
@@ -57,17 +63,16 @@ class GRU4Rec:
         return x
 
     def _layer(
-        self, dense: dict[str, Tensor], prefix: str, x: Tensor, layout: Layout
+        self, dense: Parameters, prefix: str, x: Tensor, layout: Layout
     ) -> Float[Tensor, "sequence token dim"]:
-        weight, bias = dense[f"{prefix}state.weight"], dense[f"{prefix}state.bias"]
-        inputs = linear(x, dense[f"{prefix}input.weight"], dense[f"{prefix}input.bias"])
+        inputs = linear(dense, f"{prefix}input", x)
         rows = torch.arange(len(x))
         states = [torch.zeros_like(x[:, 0])]
         for token in range(x.shape[1]):
             # State 0 is the empty history; token t has state t + 1.
             previous = torch.stack(states, 1)[rows, layout.parent[:, token] + 1]
             reset_in, update_in, new_in = inputs[:, token].chunk(3, -1)
-            recurrent = linear(previous.unsqueeze(1), weight, bias).squeeze(1)
+            recurrent = linear(dense, f"{prefix}state", previous.unsqueeze(1)).squeeze(1)
             reset_h, update_h, new_h = recurrent.chunk(3, -1)
             reset, update = torch.sigmoid(reset_in + reset_h), torch.sigmoid(update_in + update_h)
             candidate = torch.tanh(new_in + reset * new_h)

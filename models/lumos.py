@@ -150,15 +150,22 @@ class Lumos(System):
     ) -> ModelUpdate | ModelSum:
         config: LumosConfig = self.config
         batch = collate(users)
+        positions = int(batch.lengths.max()) - 1
+        contrast = config.contrastive_weight > 0 and bool(batch.present.any())
+        # Without a view the last item of a history is a target and never an input.
+        layout = batch.layout if contrast else batch.layout.first(positions)
+        targets = batch.layout.ids[:, 1 : positions + 1]
         negatives = self._negatives(state, work, clients, batch)
-        both = torch.cat([batch.layout.ids, negatives.flatten(1)], 1)
-        row_ids, index = compact(both)
-        width = batch.layout.ids.shape[1]
+        parts = [layout.ids, targets, negatives.flatten(1)]
+        row_ids, index = compact(torch.cat(parts, 1))
+        tokens, targets, drawn = index.split([part.shape[1] for part in parts], 1)
         loss = ChunkLoss(
             backbone=state.model.backbone,
             batch=batch,
-            tokens=index[:, :width],
-            negatives=index[:, width:].reshape(negatives.shape),
+            layout=layout,
+            tokens=tokens,
+            targets=targets,
+            negatives=drawn.reshape(negatives.shape),
             contrastive_weight=config.contrastive_weight,
             temperature=config.temperature,
             counterfactual_weight=work.plan.counterfactual_weight,
@@ -171,11 +178,11 @@ class Lumos(System):
             weight_decay=config.weight_decay,
             clip_norm=config.clip_norm,
         )
-        summed = work.summed and spec.summable
-        train = work.trainer.train_summed if summed else work.trainer.train
-        dense, rows = train(state.model.dense, state.model.table, row_ids, loss, spec)
-        kind = ModelSum if summed else ModelUpdate
-        return kind(torch.tensor(clients), dense, row_ids, rows, batch.lengths - 1)
+        trained = work.trainer.train(
+            state.model.dense, state.model.table, row_ids, loss, spec, summed=work.summed
+        )
+        kind = ModelSum if trained.summed else ModelUpdate
+        return kind(torch.tensor(clients), trained.dense, row_ids, trained.rows, batch.lengths - 1)
 
     def _negatives(
         self, state: LumosState, work: Work, clients: list[int], batch: PackedBatch

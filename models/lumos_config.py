@@ -58,7 +58,7 @@ class LumosConfig(Params):
         default=1.0, gt=0, description="1 is plain averaging [digest-A]"
     )
     chunk_clients: int = Field(
-        default=32, ge=1, description="clients trained at once (memory, not result)"
+        default=64, ge=1, description="clients trained at once (memory, not result)"
     )
     views: ViewsConfig = Field(default=ViewsConfig(), description="how the LLM writes the views")
     llm: str = Field(

@@ -142,7 +142,7 @@ def packed_user(
         config: which views are in use.
         counterfactual: False leaves the counterfactual view out, as if it had never been written.
     """
-    kept = history[-config.max_length :].tolist()
+    kept = history[-config.max_length :]
     if views is None:
         return pack_user(kept, None, None, None)
     future = views.future[user][len(history) :][:MAX_FUTURE] if config.future else None

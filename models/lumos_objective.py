@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from harness.core.client_weight import Parameter, Parameters
 from models.backbone import Backbone
 from models.packing import PackedBatch
 from models.sasrec import rows_at
+from models.sequences import Layout
 
 
 def contrastive_loss(
@@ -62,7 +64,9 @@ class ChunkLoss:
     Attributes:
         backbone: sequence encoder.
         batch: packed sequences.
-        tokens: row index of each token in its client's compact table.
+        layout: the tokens to encode: all, or the history's inputs alone where no view counts.
+        tokens: row index of each of them in its client's compact table.
+        targets: row index of the item that each history position predicts.
         negatives: row index of the negative at each step and history position.
         contrastive_weight: λ.
         temperature: τ.
@@ -72,28 +76,33 @@ class ChunkLoss:
 
     backbone: Backbone
     batch: PackedBatch
+    layout: Layout
     tokens: Int[Tensor, "client token"]
+    targets: Int[Tensor, "client position"]
     negatives: Int[Tensor, "client step position"]
     contrastive_weight: float
     temperature: float
     counterfactual_weight: float
     train_view_items: bool = True
 
-    def __call__(
-        self, step: int, dense: dict[str, Tensor], rows: Float[Tensor, "client row dim"]
-    ) -> Float[Tensor, " client"]:
+    @property
+    def factored(self) -> frozenset[str]:
+        """Parameters that the encoder reads by `linear` and `rows_at` alone."""
+        return self.backbone.factored()
+
+    def __call__(self, step: int, dense: Parameters, rows: Parameter) -> Float[Tensor, " client"]:
         """Return each client's loss at ``step``."""
-        width, positions = self.tokens.shape[1], self.negatives.shape[2]
-        looked_up = rows_at(rows, torch.cat([self.tokens, self.negatives[:, step]], 1))
-        embedded, negative = looked_up[:, :width], looked_up[:, width:]
+        # Three lookups cost less than cutting one apart, whose gradient would be padded with zeros.
+        embedded = rows_at(rows, self.tokens)
+        positive, negative = rows_at(rows, self.targets), rows_at(rows, self.negatives[:, step])
         if not self.train_view_items:
-            in_history = self.batch.in_history.unsqueeze(-1)
+            in_history = self.batch.in_history[:, : self.tokens.shape[1]].unsqueeze(-1)
             embedded = torch.where(in_history, embedded, embedded.detach())
-        hidden = self.backbone.hidden(dense, embedded, self.batch.layout)
-        loss = recommendation_loss(
-            hidden[:, :positions], embedded[:, 1 : positions + 1], negative, self.batch.lengths
-        )
-        if self.contrastive_weight == 0 or not bool(self.batch.present.any()):
+        hidden = self.backbone.hidden(dense, embedded, self.layout)
+        positions = self.targets.shape[1]
+        before = hidden if hidden.shape[1] == positions else hidden[:, :positions]
+        loss = recommendation_loss(before, positive, negative, self.batch.lengths)
+        if hidden.shape[1] == positions:
             return loss
         client = torch.arange(len(hidden)).unsqueeze(1)
         contrast = contrastive_loss(

@@ -44,7 +44,7 @@ class PackedUser:
 
 
 def pack_user(
-    history: Sequence[int],
+    history: Sequence[int] | Int[np.ndarray, " event"],
     future: Sequence[int] | None,
     rephrased: Sequence[int] | None,
     counterfactual: Sequence[int] | None,
@@ -57,30 +57,30 @@ def pack_user(
         rephrased: the history with substitutions, as long as the history; None if absent.
         counterfactual: a sequence of its own; None or empty if absent.
     """
-    length = len(history)
-    shared = 0
+    length, shared = len(history), 0
     if rephrased is not None:
         while shared < length and rephrased[shared] == history[shared]:
             shared += 1
     # A rephrasing equal to the history is no view: its state would be the history's own.
-    tail = [] if rephrased is None or shared == length else list(rephrased[shared:])
-    future, counterfactual = list(future or []), list(counterfactual or [])
-    parts = [list(history), future, tail, counterfactual]
-    starts = (0, length, shared, 0)
-    lengths = np.cumsum([len(p) for p in parts])
-    present = (bool(future), bool(tail), bool(counterfactual))
+    tail = () if rephrased is None or shared == length else rephrased[shared:]
+    parts = [np.asarray(part or (), dtype=np.int64) for part in (future, tail, counterfactual)]
+    parts.insert(0, np.asarray(history, dtype=np.int64))
+    lengths = [len(part) for part in parts]
+    stops = np.cumsum(lengths).tolist()
+    present = (lengths[FUTURE] > 0, lengths[REPHRASED] > 0, lengths[COUNTERFACTUAL] > 0)
+    # A view's first token stands where its own sequence has got to.
+    offsets = np.array([0, length, shared, 0]) - np.array([0, *stops[:-1]])
+    segments = np.repeat(np.arange(4), lengths)
     return PackedUser(
-        ids=np.array([i for part in parts for i in part], dtype=np.int64),
-        positions=np.concatenate(
-            [start + np.arange(len(p)) for start, p in zip(starts, parts, strict=True)]
-        ).astype(np.int64),
-        segments=np.repeat(np.arange(4), [len(p) for p in parts]),
+        ids=np.concatenate(parts),
+        positions=np.arange(stops[-1]) + offsets[segments],
+        segments=segments,
         shared=shared,
         ends=(
             length - 1,
-            int(lengths[1]) - 1 if present[0] else 0,
-            int(lengths[2]) - 1 if present[1] else 0,
-            int(lengths[3]) - 1 if present[2] else 0,
+            stops[FUTURE] - 1 if present[0] else 0,
+            stops[REPHRASED] - 1 if present[1] else 0,
+            stops[COUNTERFACTUAL] - 1 if present[2] else 0,
         ),
         present=present,
     )

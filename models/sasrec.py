@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.core.client_weight import ClientWeight, Parameter, Parameters
 from harness.core.seeds import Seeds
 from models.sequences import Layout
 
@@ -24,31 +25,46 @@ NORMS = ("norm1", "norm2")
 
 
 def linear(
-    x: Float[Tensor, "sequence token in"], weight: Tensor, bias: Tensor
+    dense: Parameters, name: str, x: Float[Tensor, "sequence token in"]
 ) -> Float[Tensor, "sequence token out"]:
     """Return ``x @ weight + bias`` for shared or per-sequence ``[in, out]`` weights."""
+    weight, bias = dense[f"{name}.weight"], plain(dense, f"{name}.bias")
+    if isinstance(weight, ClientWeight):
+        return weight.linear(x, bias)
     if weight.dim() == 2:
         return torch.addmm(bias, x.flatten(0, 1), weight).unflatten(0, x.shape[:2])
     return torch.baddbmm(bias.unsqueeze(1), x, weight)
 
 
-def rows_at(
-    tables: Float[Tensor, "sequence row dim"], index: Int[Tensor, "sequence token"]
+def layer_norm(
+    dense: Parameters, name: str, x: Float[Tensor, "sequence token dim"]
 ) -> Float[Tensor, "sequence token dim"]:
-    """Look rows up in a table of each sequence's own."""
+    """Return layer normalisation with shared or per-sequence scale and shift."""
+    scale, shift = plain(dense, f"{name}.scale"), plain(dense, f"{name}.shift")
+    if scale.dim() == 1:
+        return F.layer_norm(x, x.shape[-1:], scale, shift, eps=1e-8)
+    # Not addcmul: its backward pass multiplies the normalised states by one.
+    normal = F.layer_norm(x, x.shape[-1:], eps=1e-8)
+    return (normal * scale.unsqueeze(1)).add_(shift.unsqueeze(1))
+
+
+def rows_at(
+    tables: Parameter, index: Int[Tensor, "sequence token"]
+) -> Float[Tensor, "sequence token dim"]:
+    """Look rows up in a shared table, or in one ``[sequence, row, dim]`` of each sequence's own."""
+    if isinstance(tables, ClientWeight):
+        return tables.lookup(index)
+    if tables.dim() == 2:
+        return F.embedding(index, tables)
     offset = torch.arange(len(tables)).unsqueeze(1) * tables.shape[1]
     return F.embedding(index + offset, tables.flatten(0, 1))
 
 
-def layer_norm(
-    x: Float[Tensor, "sequence token dim"], scale: Tensor, shift: Tensor
-) -> Float[Tensor, "sequence token dim"]:
-    """Return layer normalisation with shared or per-sequence scale and shift."""
-    if scale.dim() == 1:
-        return F.layer_norm(x, x.shape[-1:], scale, shift, eps=1e-8)
-    return torch.addcmul(
-        shift.unsqueeze(1), F.layer_norm(x, x.shape[-1:], eps=1e-8), scale.unsqueeze(1)
-    )
+def plain(dense: Parameters, name: str) -> Tensor:
+    """Return a parameter that is never factored."""
+    value = dense[name]
+    assert isinstance(value, Tensor), f"{name} is not among the factored parameters"
+    return value
 
 
 @dataclass(frozen=True)
@@ -84,9 +100,15 @@ class SASRec:
         dense["norm.shift"] = torch.zeros(dim)
         return dense
 
+    def factored(self) -> frozenset[str]:
+        """Return the parameters read by `linear` and `rows_at` alone."""
+        blocks, names = range(self.num_blocks), LINEAR
+        weights = {f"blocks.{block}.{name}.weight" for block in blocks for name in names}
+        return frozenset(weights | {"positions"})
+
     def hidden(
         self,
-        dense: dict[str, Tensor],
+        dense: Parameters,
         embedded: Float[Tensor, "sequence token dim"],
         layout: Layout,
         dropout: float = 0.0,
@@ -101,45 +123,38 @@ class SASRec:
             dropout: probability, applied to the input, the attention output and the feed-forward.
             generator: random stream of the dropout; needed when ``dropout > 0``.
         """
-        positions = dense["positions"]
-        if positions.dim() == 2:
-            x = embedded + positions[layout.positions]
-        else:
-            x = embedded + rows_at(positions, layout.positions)
-        x = drop(x, dropout, generator)
+        x = drop(embedded + rows_at(dense["positions"], layout.positions), dropout, generator)
         # An additive mask, made once for all blocks, is faster on CPU than the boolean one.
         mask = torch.zeros_like(layout.mask, dtype=x.dtype).masked_fill(~layout.mask, -torch.inf)
         mask = mask.unsqueeze(1)
         for block in range(self.num_blocks):
             x = self._block(dense, f"blocks.{block}.", x, mask, dropout, generator)
-        return layer_norm(x, dense["norm.scale"], dense["norm.shift"])
+        return layer_norm(dense, "norm", x)
 
     def _block(
         self,
-        dense: dict[str, Tensor],
+        dense: Parameters,
         prefix: str,
         x: Float[Tensor, "sequence token dim"],
         mask: Float[Tensor, "sequence 1 token token"],
         dropout: float,
         generator: torch.Generator | None,
     ) -> Float[Tensor, "sequence token dim"]:
-        def apply(name: str, inputs: Tensor) -> Tensor:
-            return linear(inputs, dense[f"{prefix}{name}.weight"], dense[f"{prefix}{name}.bias"])
-
         def heads(inputs: Tensor) -> Tensor:
             return inputs.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-        query_input = layer_norm(x, dense[f"{prefix}norm1.scale"], dense[f"{prefix}norm1.shift"])
+        query_input = layer_norm(dense, f"{prefix}norm1", x)
         mixed = F.scaled_dot_product_attention(
-            heads(apply("query", query_input)),
-            heads(apply("key", x)),
-            heads(apply("value", x)),
+            heads(linear(dense, f"{prefix}query", query_input)),
+            heads(linear(dense, f"{prefix}key", x)),
+            heads(linear(dense, f"{prefix}value", x)),
             attn_mask=mask,
         )
-        mixed = apply("output", mixed.transpose(1, 2).flatten(2))
+        mixed = linear(dense, f"{prefix}output", mixed.transpose(1, 2).flatten(2))
         x = query_input + drop(mixed, dropout, generator)
-        x = layer_norm(x, dense[f"{prefix}norm2.scale"], dense[f"{prefix}norm2.shift"])
-        return x + drop(apply("feed2", F.relu(apply("feed1", x))), dropout, generator)
+        x = layer_norm(dense, f"{prefix}norm2", x)
+        inner = F.relu(linear(dense, f"{prefix}feed1", x))
+        return x + drop(linear(dense, f"{prefix}feed2", inner), dropout, generator)
 
 
 def drop(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:

@@ -31,6 +31,15 @@ class Layout:
     mask: Bool[Tensor, "sequence token token"]
     parent: Int[Tensor, "sequence token"]
 
+    def first(self, tokens: int) -> Layout:
+        """Return the layout of the first tokens of every sequence."""
+        return Layout(
+            self.ids[:, :tokens],
+            self.positions[:, :tokens],
+            self.mask[:, :tokens, :tokens],
+            self.parent[:, :tokens],
+        )
+
 
 def causal_layout(
     histories: Sequence[Int[np.ndarray, " event"]], max_length: int

@@ -8,6 +8,7 @@ from typing import Protocol
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.core.client_weight import Parameter, Parameters
 from harness.core.defense import DataPlan
 from harness.core.seeds import Seeds
 
@@ -15,10 +16,20 @@ from harness.core.seeds import Seeds
 class StepLoss(Protocol):
     """Loss of one local step, for all clients of a chunk at once."""
 
-    def __call__(
-        self, step: int, dense: dict[str, Tensor], rows: Float[Tensor, "client row dim"]
-    ) -> Float[Tensor, " client"]:
-        """Return each client's loss given its own parameters."""
+    @property
+    def factored(self) -> frozenset[str]:
+        """Dense parameters that the loss reads by `linear` and `lookup` alone, as it does rows."""
+        ...
+
+    def __call__(self, step: int, dense: Parameters, rows: Parameter) -> Float[Tensor, " client"]:
+        """Return each client's loss given its own parameters.
+
+        Args:
+            step: from 0.
+            dense: parameters with a leading client axis, or shared ones in :attr:`Work.summed`
+                training of one plain step.
+            rows: each client's item rows ``[client, row, dim]``.
+        """
         ...
 
 
@@ -40,10 +51,20 @@ class LocalSpec:
     weight_decay: float
     clip_norm: float
 
-    @property
-    def summable(self) -> bool:
-        """Whether clients' deltas add up without weights per client: one plain gradient step."""
-        return self.steps == 1 and self.optimizer == "sgd" and self.clip_norm == 0
+
+@dataclass(frozen=True)
+class Trained:
+    """What a chunk's clients have changed.
+
+    Attributes:
+        dense: parameter name to deltas ``[client, *shape]``, or to their sum ``[*shape]``.
+        rows: deltas of each client's item rows.
+        summed: whether the dense deltas are sums.
+    """
+
+    dense: dict[str, Tensor]
+    rows: Float[Tensor, "client row dim"]
+    summed: bool
 
 
 class LocalTrainer(Protocol):
@@ -56,19 +77,20 @@ class LocalTrainer(Protocol):
         row_ids: Int[Tensor, "client row"],
         loss: StepLoss,
         spec: LocalSpec,
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
-        """Return each client's dense deltas and item-row deltas after ``spec.steps`` steps."""
-        ...
+        *,
+        summed: bool = False,
+    ) -> Trained:
+        """Return each client's deltas after ``spec.steps`` steps.
 
-    def train_summed(
-        self,
-        dense: dict[str, Tensor],
-        table: Float[Tensor, "item dim"],
-        row_ids: Int[Tensor, "client row"],
-        loss: StepLoss,
-        spec: LocalSpec,
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
-        """Return the clients' dense deltas as sums; only where :attr:`LocalSpec.summable`."""
+        Args:
+            dense: global dense parameters.
+            table: global item table.
+            row_ids: item rows each client needs, padded with ``PAD``.
+            loss: the local objective, one value a client.
+            spec: steps, optimiser, clipping.
+            summed: the sum over clients will do for the dense deltas; a broken one (not finite, or
+                too large to be accepted) comes back by client all the same, for the guard to see.
+        """
         ...
 
 

@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.core.client_weight import ClientWeight
 from harness.core.errors import ScenarioError
-from harness.core.local import LocalSpec, StepLoss
+from harness.core.local import LocalSpec, StepLoss, Trained
 from harness.core.messages import PAD
+from harness.fed.guard import MAX_ABSOLUTE
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
@@ -33,64 +35,132 @@ class BatchedTrainer:
         row_ids: Int[Tensor, "client row"],
         loss: StepLoss,
         spec: LocalSpec,
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
-        """Return each client's dense deltas and item-row deltas after ``spec.steps`` steps.
+        *,
+        summed: bool = False,
+    ) -> Trained:
+        """Return each client's deltas: see `LocalTrainer.train`."""
+        rows = table[row_ids.clamp(min=0)] * (row_ids != PAD).unsqueeze(-1)
+        if summed and spec.steps == 1 and spec.optimizer == "sgd" and spec.clip_norm == 0:
+            trained = _one_shared_step(dense, rows, loss, spec)
+            if _acceptable(trained.dense):
+                return trained
+        if spec.optimizer == "sgd":
+            deltas, moved = _descend(dense, rows, loss, spec)
+        elif spec.optimizer == "adam":
+            deltas, moved = _adapt(dense, rows, loss, spec)
+        else:
+            raise ScenarioError(f"optimizer {spec.optimizer!r}: allowed are adam, sgd")
+        if summed:
+            total = {name: delta.sum(0) for name, delta in deltas.items()}
+            if _acceptable(total):
+                return Trained(total, moved, summed=True)
+        return Trained(deltas, moved, summed=False)
 
-        Args:
-            dense: global dense parameters.
-            table: global item table.
-            row_ids: item rows each client needs, padded with ``PAD``.
-            loss: the local objective, one value a client.
-            spec: steps, optimiser, clipping.
-        """
-        num_clients = len(row_ids)
-        names = list(dense)
-        start = [dense[n].unsqueeze(0).expand(num_clients, *dense[n].shape) for n in names]
-        start.append(table[row_ids.clamp(min=0)] * (row_ids != PAD).unsqueeze(-1))
-        current = [p.clone().requires_grad_() for p in start]
-        update = _optimizer(spec, current)
-        for step in range(spec.steps):
-            losses = loss(step, dict(zip(names, current[:-1], strict=True)), current[-1])
-            gradients = torch.autograd.grad(losses.sum(), current, materialize_grads=True)
-            with torch.no_grad():
-                update(current, clip_per_client(list(gradients), spec.clip_norm))
-        deltas = [c.detach() - s for c, s in zip(current, start, strict=True)]
-        return dict(zip(names, deltas[:-1], strict=True)), deltas[-1]
 
-    def train_summed(
-        self,
-        dense: dict[str, Tensor],
-        table: Float[Tensor, "item dim"],
-        row_ids: Int[Tensor, "client row"],
-        loss: StepLoss,
-        spec: LocalSpec,
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
-        """Return the dense deltas summed over clients, and each client's item-row deltas.
+def _acceptable(total: dict[str, Tensor]) -> bool:
+    """Whether no client of the chunk can have sent anything that the guard would refuse."""
+    # A comparison with NaN is false.
+    return all(bool(delta.abs().max() <= MAX_ABSOLUTE) for delta in total.values())
 
-        One plain gradient step moves every client by its own gradient at the *shared* weights, so
-        the sum of the deltas is the gradient of the summed losses: no weights per client.
 
-        Args:
-            dense: global dense parameters.
-            table: global item table.
-            row_ids: item rows each client needs, padded with ``PAD``.
-            loss: the local objective, one value a client.
-            spec: must be :attr:`LocalSpec.summable`.
-        """
-        assert spec.summable
-        names, real = list(dense), (row_ids != PAD).unsqueeze(-1)
-        shared = [dense[n].detach().clone().requires_grad_() for n in names]
-        rows = (table[row_ids.clamp(min=0)] * real).requires_grad_()
-        losses = loss(0, dict(zip(names, shared, strict=True)), rows)
-        gradients = torch.autograd.grad(losses.sum(), [*shared, rows], materialize_grads=True)
-        decay = spec.weight_decay
+def _one_shared_step(
+    dense: dict[str, Tensor],
+    rows: Float[Tensor, "client row dim"],
+    loss: StepLoss,
+    spec: LocalSpec,
+) -> Trained:
+    """One plain gradient step, the dense deltas summed.
+
+    It moves every client by its own gradient at the *shared* weights, so the sum of the deltas is
+    the gradient of the summed losses: no weights per client.
+    """
+    anchor = rows.new_zeros((), requires_grad=True)
+    shared = {name: p.detach().clone().requires_grad_() for name, p in dense.items()}
+    own = ClientWeight(rows, len(rows), anchor)
+    descents = _descents(loss(0, dict(shared), own), anchor, shared, spec)
+    decay = len(rows) * spec.learning_rate * spec.weight_decay
+    own.step(_shrink(spec))
+    deltas = {name: d - decay * dense[name] if decay else d for name, d in descents.items()}
+    return Trained(deltas, own.deltas(), summed=True)
+
+
+def _descend(
+    dense: dict[str, Tensor],
+    rows: Float[Tensor, "client row dim"],
+    loss: StepLoss,
+    spec: LocalSpec,
+) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
+    """Plain gradient descent with clipping and decoupled decay; return the deltas."""
+    anchor, clients = rows.new_zeros((), requires_grad=True), len(rows)
+    factored = {n: ClientWeight(p, clients, anchor) for n, p in dense.items() if n in loss.factored}
+    own = ClientWeight(rows, clients, anchor)
+    plain = {
+        name: parameter.expand(clients, *parameter.shape).clone().requires_grad_()
+        for name, parameter in dense.items()
+        if name not in factored
+    }
+    weights = [*factored.values(), own]
+    for step in range(spec.steps):
+        descents = _descents(loss(step, {**factored, **plain}, own), anchor, plain, spec)
         with torch.no_grad():
-            deltas = [
-                -spec.learning_rate * (g + len(row_ids) * decay * p)
-                for g, p in zip(gradients[:-1], shared, strict=True)
-            ]
-            moved = -spec.learning_rate * (gradients[-1] + decay * rows.detach())
-        return dict(zip(names, deltas, strict=True)), moved
+            if spec.clip_norm:
+                _clip(weights, descents, spec)
+            for weight in weights:
+                weight.step(_shrink(spec))
+            _decay(list(plain.values()), spec)
+            torch._foreach_add_(list(plain.values()), list(descents.values()))
+    with torch.no_grad():
+        deltas = {name: weight.deltas() for name, weight in factored.items()}
+        deltas |= {name: parameter - dense[name] for name, parameter in plain.items()}
+    return {name: deltas[name] for name in dense}, own.deltas()
+
+
+def _adapt(
+    dense: dict[str, Tensor],
+    rows: Float[Tensor, "client row dim"],
+    loss: StepLoss,
+    spec: LocalSpec,
+) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
+    """Adam with clipping and decoupled decay; return the deltas. It needs gradients in full."""
+    start = [*(p.expand(len(rows), *p.shape) for p in dense.values()), rows]
+    current = [p.clone().requires_grad_() for p in start]
+    update = _Adam(spec, current)
+    for step in range(spec.steps):
+        losses = loss(step, dict(zip(dense, current[:-1], strict=True)), current[-1])
+        gradients = torch.autograd.grad(losses.sum(), current, materialize_grads=True)
+        with torch.no_grad():
+            update(current, clip_per_client(list(gradients), spec.clip_norm))
+    deltas = [c.detach() - s for c, s in zip(current, start, strict=True)]
+    return dict(zip(dense, deltas[:-1], strict=True)), deltas[-1]
+
+
+def _descents(
+    losses: Float[Tensor, " client"], anchor: Tensor, plain: dict[str, Tensor], spec: LocalSpec
+) -> dict[str, Tensor]:
+    """Return −η times the gradients of ``plain``; those of factored weights arrive there.
+
+    With −η at the losses every gradient comes out as the step to take, and no pass over the
+    weights is needed to scale it.
+    """
+    found = torch.autograd.grad(
+        losses,
+        [anchor, *plain.values()],
+        grad_outputs=torch.full_like(losses, -spec.learning_rate),
+        materialize_grads=True,
+    )
+    return dict(zip(plain, found[1:], strict=True))
+
+
+def _clip(weights: list[ClientWeight], descents: dict[str, Tensor], spec: LocalSpec) -> None:
+    """Scale each client's gradient, factored and plain, to ℓ2 norm at most ``spec.clip_norm``."""
+    squares = [weight.squared_norms() for weight in weights]
+    squares += [descent.flatten(1).square().sum(1) for descent in descents.values()]
+    norms = torch.stack(squares).sum(0).sqrt() / spec.learning_rate
+    factor = _clip_factors(norms, spec.clip_norm)
+    if bool((factor < 1).any()):
+        for weight in weights:
+            weight.scale(factor)
+        _scale(list(descents.values()), factor)
 
 
 def clip_per_client(gradients: list[Tensor], bound: float) -> list[Tensor]:
@@ -98,23 +168,19 @@ def clip_per_client(gradients: list[Tensor], bound: float) -> list[Tensor]:
     if bound == 0:
         return gradients
     parts = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]
-    norms = torch.linalg.vector_norm(torch.stack(parts), dim=0)
-    factor = (bound / (norms + 1e-6)).clamp(max=1.0)
+    factor = _clip_factors(torch.linalg.vector_norm(torch.stack(parts), dim=0), bound)
     if bool((factor < 1).any()):
-        for gradient in gradients:
-            gradient.mul_(factor.reshape(-1, *[1] * (gradient.dim() - 1)))
+        _scale(gradients, factor)
     return gradients
 
 
-class _Sgd:
-    """Plain gradient descent with decoupled decay."""
+def _clip_factors(norms: Float[Tensor, " client"], bound: float) -> Float[Tensor, " client"]:
+    return (bound / (norms + 1e-6)).clamp(max=1.0)
 
-    def __init__(self, spec: LocalSpec) -> None:
-        self.spec = spec
 
-    def __call__(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        _decay(parameters, self.spec)
-        torch._foreach_add_(parameters, gradients, alpha=-self.spec.learning_rate)
+def _scale(gradients: list[Tensor], factor: Float[Tensor, " client"]) -> None:
+    for gradient in gradients:
+        gradient.mul_(factor.reshape(-1, *[1] * (gradient.dim() - 1)))
 
 
 class _Adam:
@@ -140,14 +206,11 @@ class _Adam:
         torch._foreach_addcdiv_(parameters, self.first, scale, -step_size)
 
 
+def _shrink(spec: LocalSpec) -> float:
+    """What a step of decoupled decay leaves of a weight."""
+    return 1 - spec.learning_rate * spec.weight_decay
+
+
 def _decay(parameters: list[Tensor], spec: LocalSpec) -> None:
     if spec.weight_decay:
-        torch._foreach_mul_(parameters, 1 - spec.learning_rate * spec.weight_decay)
-
-
-def _optimizer(spec: LocalSpec, parameters: list[Tensor]) -> _Sgd | _Adam:
-    if spec.optimizer == "sgd":
-        return _Sgd(spec)
-    if spec.optimizer == "adam":
-        return _Adam(spec, parameters)
-    raise ScenarioError(f"optimizer {spec.optimizer!r}: allowed are adam, sgd")
+        torch._foreach_mul_(parameters, _shrink(spec))

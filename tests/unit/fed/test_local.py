@@ -9,17 +9,20 @@ import pytest
 import torch
 
 from harness.core.averaging import average, join_updates
+from harness.core.client_weight import ClientWeight
 from harness.core.defense import DataPlan
 from harness.core.errors import ScenarioError
 from harness.core.local import LocalSpec, Work
-from harness.core.messages import PAD, ModelSum
+from harness.core.messages import PAD, ModelSum, ModelUpdate
 from harness.core.seeds import Seeds
 from harness.core.system import Domain
+from harness.fed.guard import GuardRecord, admit
 from harness.fed.local import BatchedTrainer, clip_per_client
 from models.backbone import SequenceModel, build_backbone, initial_table
 from models.lumos import Lumos, LumosState
 from models.lumos_device import WrittenViews
 from models.lumos_objective import contrastive_loss, recommendation_loss
+from models.sasrec import rows_at
 from models.sequences import causal_layout, complement_sample
 
 HISTORIES = [[1, 2, 3, 4, 5, 6], [7, 8, 9], [3, 1], [10, 11, 12, 13, 2, 4, 1]]
@@ -131,16 +134,26 @@ def test_batched_training_equals_a_loop_over_clients(optimizer, chunk):
         torch.testing.assert_close(full, table, atol=1e-7, rtol=1e-6)
 
 
-def test_weight_decay_is_decoupled():
-    spec = LocalSpec(steps=1, optimizer="adam", learning_rate=0.1, weight_decay=0.5, clip_norm=0.0)
+class _Flat:
+    """A loss without a slope."""
+
+    factored = frozenset()
+
+    def __call__(self, step, dense, rows):
+        looked_up = rows_at(rows, torch.zeros(1, 1, dtype=torch.int64))
+        return dense["w"].sum(1) * 0 + looked_up.sum((1, 2)) * 0
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_weight_decay_is_decoupled(optimizer):
+    spec = LocalSpec(
+        steps=1, optimizer=optimizer, learning_rate=0.1, weight_decay=0.5, clip_norm=0.0
+    )
     dense, table = {"w": torch.ones(2)}, torch.ones(3, 2)
 
-    def loss(step, dense, rows):
-        return dense["w"].sum(1) * 0 + rows.sum((1, 2)) * 0
-
-    deltas, rows = BatchedTrainer().train(dense, table, torch.tensor([[0, PAD]]), loss, spec)
-    torch.testing.assert_close(deltas["w"], torch.full((1, 2), -0.05))
-    torch.testing.assert_close(rows[0], torch.tensor([[-0.05, -0.05], [0.0, 0.0]]))
+    trained = BatchedTrainer().train(dense, table, torch.tensor([[0, PAD]]), _Flat(), spec)
+    torch.testing.assert_close(trained.dense["w"], torch.full((1, 2), -0.05))
+    torch.testing.assert_close(trained.rows[0], torch.tensor([[-0.05, -0.05], [0.0, 0.0]]))
 
 
 def test_clipping_bounds_each_client_on_its_own():
@@ -152,7 +165,7 @@ def test_clipping_bounds_each_client_on_its_own():
 def test_unknown_optimizer_says_what_is_allowed():
     spec = LocalSpec(steps=1, optimizer="adagrad", learning_rate=1, weight_decay=0, clip_norm=0)
     with pytest.raises(ScenarioError, match="adam, sgd"):
-        BatchedTrainer().train({}, torch.ones(1, 1), torch.tensor([[0]]), lambda *a: a[2], spec)
+        BatchedTrainer().train({}, torch.ones(1, 1), torch.tensor([[0]]), _Flat(), spec)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -178,22 +191,23 @@ def test_view_items_move_only_where_the_option_says_so(train):
         assert (update.rows[0, slot].abs().max() > 0).item() is train
 
 
-@pytest.mark.parametrize("over_cohort", [True, False])
-def test_one_plain_step_needs_no_weights_per_client(over_cohort):
+PLAIN_STEP = {"optimizer": "sgd", "local_epochs": 1, "clip_norm": 0.0}
+CHANGES = [{}, {"local_epochs": 3}, {"optimizer": "adam"}, {"clip_norm": 0.5}]
+
+
+def _both_ways(**change):
+    """A cohort's messages with single updates and as sums, and the training's state."""
     state, seeds = _state(), Seeds(5).child("round", 0)
-    system = Lumos(
-        optimizer="sgd",
-        learning_rate=0.1,
-        weight_decay=0.01,
-        clip_norm=0.0,
-        local_epochs=1,
-        chunk_clients=2,
-        max_length=10,
-        embedding_size=8,
-    )
+    fixed = {"learning_rate": 0.1, "weight_decay": 0.01, "max_length": 10, "embedding_size": 8}
+    system = Lumos(**{"chunk_clients": 2, **fixed, **PLAIN_STEP, **change})
     work = Work(torch.arange(4), 0, DataPlan(), BatchedTrainer(), seeds)
-    single = list(system.local(state, work))
-    summed = list(system.local(state, replace(work, summed=True)))
+    return list(system.local(state, work)), list(system.local(state, replace(work, summed=True)))
+
+
+@pytest.mark.parametrize("over_cohort", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
+def test_sums_give_the_numbers_of_single_updates(change, over_cohort):
+    single, summed = _both_ways(**change)
     assert all(isinstance(message, ModelSum) for message in summed)
     one = average(single, NUM_ITEMS, over_cohort=over_cohort)
     two = average(summed, NUM_ITEMS, over_cohort=over_cohort)
@@ -203,9 +217,22 @@ def test_one_plain_step_needs_no_weights_per_client(over_cohort):
         torch.testing.assert_close(delta, two.dense[name], atol=1e-12, rtol=1e-9)
 
 
-@pytest.mark.parametrize("change", [{"local_epochs": 2}, {"optimizer": "adam"}, {"clip_norm": 1.0}])
-def test_sums_are_not_used_where_they_would_be_wrong(change):
-    settings = {"optimizer": "sgd", "local_epochs": 1, "clip_norm": 0.0, **change}
-    system = Lumos(max_length=10, embedding_size=8, **settings)
-    work = Work(torch.arange(4), 0, DataPlan(), BatchedTrainer(), Seeds(5), summed=True)
-    assert not any(isinstance(message, ModelSum) for message in system.local(_state(), work))
+@pytest.mark.parametrize("rate", [1e9, 1e300])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_broken_sum_comes_back_by_client_for_the_guard_to_see(rate, steps):
+    _, summed = _both_ways(learning_rate=rate, weight_decay=0.0, local_epochs=steps)
+    assert all(isinstance(message, ModelUpdate) for message in summed)
+    record = GuardRecord()
+    assert not any(len(admit(message, 0, record, set())) for message in summed)
+    assert sum(record.rejected.values()) == 4
+
+
+def test_clipping_reads_norms_from_factors_of_either_shape():
+    """Few tokens take the norm from small Gram matrices, many from the product itself."""
+    for tokens in (3, 40):
+        weight = ClientWeight(torch.randn(8, 6), 2, torch.zeros((), requires_grad=True))
+        x, bias = torch.randn(2, tokens, 8, requires_grad=True), torch.zeros(2, 6)
+        weight.linear(x, bias).square().sum().backward()
+        inputs, gradient = x.detach(), 2 * (x.detach() @ weight.start)
+        expected = (inputs.transpose(1, 2) @ gradient).flatten(1).square().sum(1)
+        torch.testing.assert_close(weight.squared_norms(), expected, rtol=1e-4, atol=1e-3)
