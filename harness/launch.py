@@ -43,6 +43,7 @@ def run_scenario(
         progress=progress,
         jobs=jobs,
         threads=scenario.compute.threads,
+        memory_bytes=scenario.compute.memory_bytes(),
         fail_fast=not keep_going,
     )
     if sweep.finished():

@@ -46,12 +46,14 @@ class Desk:
         progress: called with a line of text now and then.
         rounds: folder of this cell's checkpoints; None keeps none.
         pause: called between rounds; raises `Interrupted` where the work is to stop.
+        memory_bytes: what local training may take; None for no bound.
     """
 
     cache: Path
     progress: Callable[[str], None]
     rounds: Path | None = None
     pause: Callable[[], None] = lambda: None
+    memory_bytes: float | None = None
 
     def checkpoints(self, cell: Cell, case: Case) -> Checkpoints | None:
         """Return where this training's rounds are kept."""
@@ -80,7 +82,7 @@ def run_cell(cell: Cell, base: dict[str, Any], desk: Desk) -> CellResult:
         case.training.domains, case.resources, case.training.seeds.child("setup")
     )
     clock.lap("setup")
-    training = replace(case.training, pause=desk.pause)
+    training = replace(case.training, pause=desk.pause, memory_bytes=desk.memory_bytes)
     outcome = federate(training, state, desk.checkpoints(cell, case))
     clock.lap("training")
     sheet = Sheet(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import psutil
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from harness.core.params import Params
@@ -11,6 +12,9 @@ from harness.core.params import Params
 Label = Annotated[str, StringConstraints(pattern=r"^[\w][\w +%()\-]*$", max_length=60)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+FREE_SHARE = 0.8
+"""Of the memory that is free when a run starts; the rest is for models, data and the reader."""
 
 
 def _listed(value: Any) -> Any:
@@ -126,10 +130,25 @@ class Record(Params):
 
 
 class Compute(Params):
-    """How the work is spread; does not change results."""
+    """How the work is spread; does not change results.
+
+    Attributes:
+        jobs: worker processes.
+        threads: threads of each.
+        memory: gigabytes that local training may take, all processes together; by default four
+            fifths of what is free at the start. Where a chunk of clients does not fit, fewer
+            train at once, and results may differ in their last bits.
+    """
 
     jobs: Annotated[int, Field(ge=1, le=1024)] = 1
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    memory: Annotated[float, Field(gt=0)] | None = None
+
+    def memory_bytes(self) -> float:
+        """Return what local training may take."""
+        if self.memory is not None:
+            return self.memory * 1e9
+        return FREE_SHARE * psutil.virtual_memory().available
 
 
 class Limits(Params):

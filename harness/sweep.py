@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from harness.progress import Progress
 from harness.results import read_rows, read_samples, write_results
 from harness.rows import Row, SampleBlock
 from harness.stopping import Stopping
-from harness.worker import CellReport, prepare_cells, run_one, start_worker
+from harness.worker import CellReport, Surroundings, prepare_cells, run_one, start_worker
 
 PARTS = 4
 """Shares of a preparation, whatever the number of processes: the shares decide the texts."""
@@ -42,6 +43,7 @@ class Sweep:
         progress: what the person at the terminal sees.
         jobs: worker processes.
         threads: threads of each worker.
+        memory_bytes: what all local training may take together.
         fail_fast: stop at the first failed cell.
         timings: stage to seconds, summed over cells.
         failed: cell id to reason.
@@ -53,6 +55,7 @@ class Sweep:
     progress: Progress
     jobs: int = 1
     threads: int = 1
+    memory_bytes: float = math.inf
     fail_fast: bool = False
     timings: dict[str, float] = field(default_factory=dict[str, float])
     failed: dict[str, str] = field(default_factory=dict[str, str])
@@ -123,8 +126,14 @@ class Sweep:
                 raise RunError(f"{report.cell}: {report.error}")
 
     def _pool(self, jobs: int, threads: int) -> ProcessPoolExecutor:
-        told = (threads, str(cache_dir()), self.progress.queue(CONTEXT), self._stop.event)
-        return ProcessPoolExecutor(jobs, CONTEXT, start_worker, told)
+        given = Surroundings(
+            threads=threads,
+            cache=cache_dir(),
+            queue=self.progress.queue(CONTEXT),
+            stop=self._stop.event,
+            memory_bytes=self.memory_bytes / jobs,
+        )
+        return ProcessPoolExecutor(jobs, CONTEXT, start_worker, (given,))
 
     def _finished(
         self, pool: ProcessPoolExecutor, futures: dict[Future[CellReport], Cell]

@@ -35,23 +35,33 @@ class CellReport:
     interrupted: bool = False
 
 
-class _Process:
-    """This worker's surroundings, set once by :func:`start_worker`."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What a worker is told when it starts.
 
-    cache: Path
-    queue: Any
-    stop: Any
-
-
-def start_worker(threads: int, cache: str, queue: Any, stop: Any) -> None:
-    """Fix the thread count, go offline, and discover the plug-ins.
-
-    Args:
+    Attributes:
         threads: of torch.
         cache: folder of assets and derived files.
         queue: takes events for the progress display.
         stop: event that asks all workers to stop at the next round.
+        memory_bytes: what local training may take in this worker.
     """
+
+    threads: int
+    cache: Path
+    queue: Any
+    stop: Any
+    memory_bytes: float
+
+
+class _Process:
+    """This worker's surroundings, set once by :func:`start_worker`."""
+
+    given: Surroundings
+
+
+def start_worker(given: Surroundings) -> None:
+    """Fix the thread count, go offline, and discover the plug-ins."""
     # The parent decides when to stop; a worker must not die in the middle of a file.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Before any library reads them: no network, no thread pools of the tokenizer, no bars.
@@ -62,9 +72,9 @@ def start_worker(threads: int, cache: str, queue: Any, stop: Any) -> None:
 
     from harness.core.registry import discover
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(given.threads)
     discover()
-    _Process.cache, _Process.queue, _Process.stop = Path(cache), queue, stop
+    _Process.given = given
 
 
 def prepare_cells(cells: Sequence[Cell], part: Part) -> CellReport:
@@ -72,7 +82,7 @@ def prepare_cells(cells: Sequence[Cell], part: Part) -> CellReport:
     from harness.case import build_case
 
     def work() -> dict[str, float]:
-        cases = [build_case(cell, _Process.cache / "derived", _say(cells[0])) for cell in cells]
+        cases = [build_case(cell, _derived(), _say(cells[0])) for cell in cells]
         variants = [
             Variant(case.training.domains, case.training.seeds.child("setup")) for case in cases
         ]
@@ -88,7 +98,8 @@ def run_one(cell: Cell, base: dict[str, Any], folder: Path) -> CellReport:
     from harness.run import Desk, run_cell
 
     def work() -> dict[str, float]:
-        desk = Desk(_Process.cache / "derived", _say(cell), folder / "rounds", _pause)
+        memory = _Process.given.memory_bytes
+        desk = Desk(_derived(), _say(cell), folder / "rounds", _pause, memory)
         result = run_cell(cell, base, desk)
         folder.mkdir(parents=True, exist_ok=True)
         write_results(folder, result.rows, result.samples)
@@ -104,7 +115,7 @@ def run_one(cell: Cell, base: dict[str, Any], folder: Path) -> CellReport:
 def _guarded(cell: Cell, work: Any, folder: Path | None = None) -> CellReport:
     try:
         _pause()
-        _Process.queue.put(("started", cell.id))
+        _Process.given.queue.put(("started", cell.id))
         return CellReport(cell.id, work())
     except Interrupted:
         return CellReport(cell.id, {}, interrupted=True)
@@ -117,11 +128,15 @@ def _guarded(cell: Cell, work: Any, folder: Path | None = None) -> CellReport:
         return CellReport(cell.id, {}, f"{type(error).__name__}: {error}")
 
 
+def _derived() -> Path:
+    return _Process.given.cache / "derived"
+
+
 def _say(cell: Cell) -> Any:
     """Return what a cell reports its progress to; long work without rounds stops there too."""
 
     def say(text: str) -> None:
-        _Process.queue.put(("message", cell.id, text))
+        _Process.given.queue.put(("message", cell.id, text))
         _pause()
 
     return say
@@ -132,5 +147,5 @@ def _pause() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         os._exit(1)
-    if _Process.stop.is_set():
+    if _Process.given.stop.is_set():
         raise Interrupted("asked to stop")

@@ -38,6 +38,7 @@ from models.backbone import SequenceModel, build_backbone, initial_table
 from models.compact import compact
 from models.lumos_config import MAX_FUTURE, LumosConfig
 from models.lumos_device import WrittenViews, packed_user, prepare_texts, write_views
+from models.lumos_memory import chunk_size, client_bytes
 from models.lumos_objective import ChunkLoss
 from models.packing import PackedBatch, PackedUser, collate
 from models.sequences import complement_sample
@@ -140,10 +141,27 @@ class Lumos(System):
             if len(histories[client]) > 1
         }
         order = sorted(ready, key=lambda c: (len(ready[c].ids), c))
-        size = self.config.chunk_clients
+        if not order:
+            return
+        size = self._chunk_size(state, work, len(ready[order[-1]].ids))
         for start in range(0, len(order), size):
             chunk = order[start : start + size]
             yield self._train_chunk(state, work, chunk, [ready[c] for c in chunk])
+
+    def _chunk_size(self, state: LumosState, work: Work, tokens: int) -> int:
+        config: LumosConfig = self.config
+        needed = client_bytes(state.model, tokens, config.num_blocks, self._spec())
+        return chunk_size(config.chunk_clients, work.memory_bytes, needed)
+
+    def _spec(self) -> LocalSpec:
+        config: LumosConfig = self.config
+        return LocalSpec(
+            steps=config.local_epochs,
+            optimizer=config.optimizer,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            clip_norm=config.clip_norm,
+        )
 
     def _train_chunk(
         self, state: LumosState, work: Work, clients: list[int], users: list[PackedUser]
@@ -171,15 +189,8 @@ class Lumos(System):
             counterfactual_weight=work.plan.counterfactual_weight,
             train_view_items=config.train_view_items,
         )
-        spec = LocalSpec(
-            steps=config.local_epochs,
-            optimizer=config.optimizer,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            clip_norm=config.clip_norm,
-        )
         trained = work.trainer.train(
-            state.model.dense, state.model.table, row_ids, loss, spec, summed=work.summed
+            state.model.dense, state.model.table, row_ids, loss, self._spec(), summed=work.summed
         )
         kind = ModelSum if trained.summed else ModelUpdate
         return kind(torch.tensor(clients), trained.dense, row_ids, trained.rows, batch.lengths - 1)

@@ -71,17 +71,17 @@ class ClientWeight:
 
         The descent is what backpropagation left: −η times the gradient, if −η stood at the losses.
         """
-        if self._own is None and self._products:
+        if self._products:
             inputs, descent = _joined(self._products)
-            start = self.start.expand(self.clients, *self.start.shape[-2:])
-            self._own = torch.baddbmm(start, inputs.transpose(1, 2), descent, beta=shrink)
-        else:
-            own = self._owned()
-            if shrink != 1.0:
-                own.mul_(shrink)
-            if self._products:
-                inputs, descent = _joined(self._products)
-                own.baddbmm_(inputs.transpose(1, 2), descent)
+            factors = inputs.transpose(1, 2), descent
+            if self._own is None:
+                # The first step makes the copies: what all share, plus what each has found.
+                start = self.start.expand(self.clients, *self.start.shape[-2:])
+                self._own = torch.baddbmm(start, *factors, beta=shrink)
+            else:
+                self._own.baddbmm_(*factors, beta=shrink)
+        elif shrink != 1.0:
+            self._owned().mul_(shrink)
         if self._lookups:
             _add_rows(self._owned(), self._lookups)
         self._products, self._lookups = [], []

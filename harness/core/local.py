@@ -106,6 +106,8 @@ class Work:
         seeds: streams of this round.
         summed: nobody has to see a single client's dense delta (no attack, no client stage, no
             rule but the system's, no record), so that it may send a `ModelSum`.
+        memory_bytes: what local training may take; None for no bound. A system that would take
+            more trains fewer clients at once, which changes results in the last bits only.
     """
 
     clients: Int[Tensor, " client"]
@@ -114,3 +116,4 @@ class Work:
     trainer: LocalTrainer
     seeds: Seeds
     summed: bool = False
+    memory_bytes: float | None = None

@@ -70,7 +70,7 @@ class Arriving:
             or training.recorder.wants(index)
             or any(d.reads_updates() for d in training.defenses)
         )
-        work = Work(cohort, index, plan, BatchedTrainer(), seeds, summed)
+        work = Work(cohort, index, plan, BatchedTrainer(), seeds, summed, training.memory_bytes)
         for message in training.system.local(self._now.state, work):
             yield _client_stages(training, message, self._federation, seeds)
 

@@ -50,6 +50,7 @@ class Training:
         seeds: every draw comes from here.
         progress: called with a line of text now and then.
         pause: called after every round; raises `Interrupted` where the training is to stop.
+        memory_bytes: what local training may take; None for no bound.
     """
 
     system: System
@@ -61,6 +62,7 @@ class Training:
     seeds: Seeds
     progress: Progress
     pause: Callable[[], None] = lambda: None
+    memory_bytes: float | None = None
 
     def federation(self) -> Federation:
         """Return the federation's sizes."""

@@ -1,0 +1,75 @@
+"""The memory that a chunk's clients are said to take, against what they do take."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from harness.core.defense import DataPlan
+from harness.core.local import LocalSpec, Work
+from harness.core.seeds import Seeds
+from harness.core.system import Domain, Resources
+from harness.fed.local import BatchedTrainer
+from models.lumos import Lumos
+from models.lumos_memory import chunk_size, client_bytes
+
+CLIENTS, ITEMS = 12, 200
+
+
+def _system(length, **settings):
+    fixed = {"future": False, "rephrased": False, "counterfactual": False, "chunk_clients": CLIENTS}
+    system = Lumos(max_length=length, **fixed, **settings)
+    stream = np.random.default_rng(0)
+    histories = tuple(stream.permutation(ITEMS)[:length] for _ in range(CLIENTS))
+    titles = tuple(str(i) for i in range(ITEMS))
+    domain = Domain("twelve", histories, titles, titles, np.full(CLIENTS, -1))
+    resources = Resources({}, None, lambda text: None)
+    return system, system.setup((domain,), resources, Seeds(0))
+
+
+def _kept_for_backward(system, state, work):
+    """Bytes of the clients' copies, and of all that autograd keeps of one step."""
+    sizes: dict[int, int] = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = max(sizes.get(storage.data_ptr(), 0), storage.nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        list(system.local(state, work))
+    copies = CLIENTS * sum(p.nbytes for p in state.model.dense.values())
+    return copies + sum(sizes.values())
+
+
+@pytest.mark.parametrize("length", [10, 50])
+@pytest.mark.parametrize("backbone", ["sasrec", "gru4rec"])
+def test_a_chunk_takes_no_more_than_it_says_and_not_four_times_less(length, backbone):
+    system, state = _system(length, local_epochs=1, optimizer="sgd", backbone=backbone)
+    work = Work(torch.arange(CLIENTS), 0, DataPlan(), BatchedTrainer(), Seeds(0))
+    spec = LocalSpec(1, "sgd", 0.1, 0.0, 5.0)
+    said = CLIENTS * client_bytes(state.model, length, system.config.num_blocks, spec)
+    assert said / 4 < _kept_for_backward(system, state, work) < said
+
+
+def test_little_memory_trains_fewer_clients_at_once_with_the_same_result():
+    system, state = _system(10, optimizer="sgd", learning_rate=0.1, local_epochs=2)
+    work = Work(torch.arange(CLIENTS), 0, DataPlan(), BatchedTrainer(), Seeds(0), summed=True)
+    tight = Work(
+        torch.arange(CLIENTS), 0, DataPlan(), BatchedTrainer(), Seeds(0), True, memory_bytes=3e6
+    )
+    whole, parts = list(system.local(state, work)), list(system.local(state, tight))
+    assert len(whole) == 1
+    assert len(parts) > 2
+    one = system.combine(state, whole, Seeds(0))
+    two = system.combine(state, parts, Seeds(0))
+    torch.testing.assert_close(one.rows, two.rows, atol=1e-6, rtol=0)
+    for name, delta in one.dense.items():
+        torch.testing.assert_close(delta, two.dense[name], atol=1e-6, rtol=0)
+
+
+def test_at_least_one_client_trains():
+    assert chunk_size(64, 1.0, 10**9) == 1
+    assert chunk_size(64, None, 10**9) == 64
+    assert chunk_size(64, 1e12, 10**6) == 64
