@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # More threads than cores made training up to 25 times slower; workers set their own number.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup assets demo check fmt test test-all clean
+.PHONY: setup assets demo check docs fmt test test-all clean
 
 setup: $(VENV)/.installed
 
@@ -28,6 +28,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python -m harness.components_page docs/components.md
 
 fmt: setup
 	$(BIN)/ruff format .

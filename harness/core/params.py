@@ -47,8 +47,14 @@ class Component:
 
     @classmethod
     def summary(cls) -> str:
-        """Return the first sentence of the module that defines the plug-in."""
+        """Return the first sentence on the plug-in: its module's, or its own if it shares one."""
         import sys
 
-        doc = sys.modules[cls.__module__].__doc__ or cls.__doc__ or ""
+        module = sys.modules[cls.__module__]
+        shares = any(
+            isinstance(other, type) and other is not cls and "paper" in vars(other)
+            for other in vars(module).values()
+            if getattr(other, "__module__", None) == module.__name__
+        )
+        doc = (cls.__doc__ if shares else module.__doc__) or ""
         return doc.strip().split("\n\n")[0].replace("\n", " ").strip()
