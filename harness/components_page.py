@@ -13,8 +13,8 @@ from harness.plugins import load_plugins
 
 HEAD = """# Components
 
-Made by `make docs` from the code; a test fails when it is out of date. Every parameter with its default
-and source: `python -m harness list systems|attacks|defenses|datasets|metrics [--json]`.
+Made by `make docs` from the code; a test fails when it is out of date. The same with every limit, for
+programs: `python -m harness list systems|attacks|defenses|datasets|metrics [--json]`.
 """
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from harness.assets import ASSETS, cache_dir, is_complete
-from harness.core.registry import PLUGIN_PACKAGES
+from harness.core.registry import PLUGIN_PACKAGES, discover
 from harness.core.seeds import Seeds
 from harness.provenance import PACKAGES, git_state, machine, package_versions, thread_variables
 
@@ -83,6 +83,9 @@ def _plugins() -> Iterator[Check]:
                 failed.append(Check("plug-in", False, f"{name}: {type(error).__name__}: {error}"))
     yield Check("plug-ins", not failed, f"{count - len(failed)} of {count} modules import")
     yield from failed
+    if not failed:
+        for name, reason in discover().items():
+            yield Check("installed plug-in", False, f"{name}: {reason}")
 
 
 def determinism() -> Check:

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 from harness.core.attack import Attack
@@ -70,9 +71,24 @@ DEFENSES: Registry[Defense] = Registry("defense")
 PLUGIN_PACKAGES = ("models", "attacks", "defenses")
 
 
-def discover() -> None:
-    """Import every module of the plug-in packages, so that their classes register."""
+ENTRY_POINTS = "harness.plugins"
+"""Group under which an installed package names modules of its own to import."""
+
+
+def discover() -> dict[str, str]:
+    """Import every module of the plug-in packages, so that their classes register.
+
+    Returns:
+        Installed plug-ins that could not be imported, and why; the others are usable.
+    """
     for package_name in PLUGIN_PACKAGES:
         package = importlib.import_module(package_name)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package_name}.{module.name}")
+    failed: dict[str, str] = {}
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda found: found.name):
+        try:
+            entry.load()
+        except Exception as error:
+            failed[f"{entry.name} ({entry.value})"] = f"{type(error).__name__}: {error}"
+    return failed
