@@ -13,7 +13,7 @@ from harness.plugins import load_plugins
 
 HEAD = """# Components
 
-Made by `make docs` from the code; a test fails when it is out of date. The same with every limit, for
+Made by `make docs` from the code; a test fails when it is out of date. The same for
 programs: `python -m harness list systems|attacks|defenses|datasets|metrics [--json]`.
 """
 

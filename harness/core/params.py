@@ -56,5 +56,5 @@ class Component:
             for other in vars(module).values()
             if getattr(other, "__module__", None) == module.__name__
         )
-        doc = (cls.__doc__ if shares else module.__doc__) or ""
+        doc = (None if shares else module.__doc__) or cls.__doc__ or ""
         return doc.strip().split("\n\n")[0].replace("\n", " ").strip()

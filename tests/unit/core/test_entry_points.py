@@ -34,6 +34,7 @@ def _install(folder, name, source):
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """A folder of installed packages; what they register is forgotten afterwards."""
+    discover()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(DEFENSES, "_classes", dict(DEFENSES._classes))
     yield tmp_path
