@@ -1,6 +1,6 @@
 """Local training: the engine against central training, a plain loop over clients, and peers.
 
-    python -m benchmarks.engine [--length 50 10] [--peers] [--threads 2]
+    python -m benchmarks.engine [--length 50 10] [--steps 5] [--peers] [--threads 2]
 
 Work: SASRec, d = 64, 2 blocks, 2 heads, 3,416 items, 5 local SGD steps with one sampled negative a
 position, cohort 256, one sequence a client. Unit: client-steps a second, rounds with aggregation
@@ -24,15 +24,10 @@ import numpy as np
 import torch
 
 from benchmarks.environments import environment
+from benchmarks.federation import rounds_of
 from benchmarks.peers import plain_sasrec as plain
 from harness.core.seeds import Seeds
-from harness.core.system import Domain, Resources
-from harness.fed.loop import federate
-from harness.fed.population import Roles
-from harness.fed.recorder import Recorder
-from harness.fed.training import Threat, Training
 from models.backbone import build_backbone, initial_table
-from models.lumos import Lumos
 from models.sequences import causal_layout
 
 COHORT = 256
@@ -54,37 +49,12 @@ class Side:
 
 def federated(length: int, steps: int = plain.STEPS, rounds: int = 4) -> Side:
     """Whole rounds of the harness: cohort, local training, guard, aggregation."""
-    histories = plain.histories(POPULATION, length)
-    titles = tuple(f"item {i}" for i in range(plain.NUM_ITEMS))
-    nobody = np.zeros(POPULATION, dtype=bool)
-    training = Training(
-        system=Lumos(
-            rounds=rounds,
-            cohort_fraction=COHORT / POPULATION,
-            local_epochs=steps,
-            optimizer="sgd",
-            learning_rate=plain.LEARNING_RATE,
-            weight_decay=0.0,
-            clip_norm=0.0,
-            max_length=length + 1,
-            future=False,
-            rephrased=False,
-            counterfactual=False,
-        ),
-        domains=(Domain("work", tuple(histories), titles, titles, np.full(POPULATION, -1)),),
-        defenses=(),
-        threat=Threat(None, Roles(nobody, nobody), ()),
-        recorder=Recorder(frozenset(), 0),
-        reject_share=0.5,
-        seeds=Seeds(0),
-        progress=lambda text: None,
-    )
-    resources = Resources({}, Path("unused"), lambda text: None)
-    state = training.system.setup(training.domains, resources, Seeds(0))
+    histories = tuple(plain.histories(POPULATION, length))
+    train = rounds_of(histories, COHORT, rounds=rounds, local_epochs=steps, max_length=length + 1)
 
     def run() -> tuple[int, float]:
         began = time.perf_counter()
-        federate(training, state)
+        train()
         return rounds * COHORT * steps, time.perf_counter() - began
 
     return Side("federated", run)
@@ -178,6 +148,7 @@ def main() -> None:
     """Run and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--length", type=int, nargs="+", default=[50, 10])
+    parser.add_argument("--steps", type=int, default=plain.STEPS, help="1: no weights per client")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peers", action="store_true", help="also Flower and pfl")
@@ -185,7 +156,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print("| L | side | client-steps/s | federated ÷ side |\n|---|---|---|---|")
     for length in options.length:
-        sides = [federated(length), central(length), loop(length)]
+        sides = [federated(length, options.steps), central(length)]
+        if options.steps == plain.STEPS:
+            sides.append(loop(length))
         if options.peers:
             sides += [
                 peer("flower", "flower_rounds.py", ["flwr[simulation]==1.42.0"], length, 1),

@@ -20,15 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.federation import rounds_of
 from benchmarks.peers import plain_sasrec as plain
-from harness.core.seeds import Seeds
-from harness.core.system import Domain, Resources
 from harness.data.ragged import Ragged
-from harness.fed.loop import federate
-from harness.fed.population import Roles
-from harness.fed.recorder import Recorder
-from harness.fed.training import Threat, Training
-from models.lumos import Lumos
 
 LENGTH = 10
 ROUNDS = 3
@@ -44,32 +38,9 @@ def measure(path: Path, cohort: int) -> dict[str, float]:
     """Train a few rounds on a mapped population; return seconds a round and peak memory."""
     torch.set_num_threads(2)
     histories = Ragged.opened(path)
-    users = len(histories)
-    titles = tuple(f"item {i}" for i in range(plain.NUM_ITEMS))
-    nobody = np.zeros(users, dtype=bool)
-    training = Training(
-        system=Lumos(
-            rounds=ROUNDS,
-            cohort_fraction=cohort / users,
-            optimizer="sgd",
-            learning_rate=plain.LEARNING_RATE,
-            max_length=LENGTH + 1,
-            future=False,
-            rephrased=False,
-            counterfactual=False,
-        ),
-        domains=(Domain("population", histories, titles, titles, np.full(users, -1)),),
-        defenses=(),
-        threat=Threat(None, Roles(nobody, nobody), ()),
-        recorder=Recorder(frozenset(), 0),
-        reject_share=0.5,
-        seeds=Seeds(0),
-        progress=lambda text: None,
-    )
-    resources = Resources({}, Path("unused"), lambda text: None)
-    state = training.system.setup(training.domains, resources, Seeds(0))
+    train = rounds_of(histories, cohort, rounds=ROUNDS, max_length=LENGTH + 1)
     began = time.perf_counter()
-    federate(training, state)
+    train()
     return {
         "seconds": (time.perf_counter() - began) / ROUNDS,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
