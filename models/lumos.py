@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.core.averaging import average
@@ -40,8 +40,8 @@ from models.lumos_config import MAX_FUTURE, LumosConfig
 from models.lumos_device import WrittenViews, packed_user, prepare_texts, write_views
 from models.lumos_memory import chunk_size, client_bytes
 from models.lumos_objective import ChunkLoss
-from models.packing import PackedBatch, PackedUser, collate
-from models.sequences import complement_sample
+from models.negatives import sample_negatives
+from models.packing import PackedBatch, collate, collate_histories
 
 _TABLE = "item table"
 
@@ -134,19 +134,27 @@ class Lumos(System):
 
     def local(self, state: LumosState, work: Work) -> Iterator[ModelUpdate | ModelSum]:
         """Train the cohort in chunks of similar length and yield their weight deltas."""
-        histories, counterfactual = state.domain.histories, work.plan.counterfactual_weight > 0
-        ready = {
-            client: packed_user(client, histories[client], state.views, self.config, counterfactual)
-            for client in work.clients.tolist()
-            if len(histories[client]) > 1
-        }
-        order = sorted(ready, key=lambda c: (len(ready[c].ids), c))
-        if not order:
+        clients = work.clients.tolist()
+        sizes = [self._tokens(state, client) for client in clients]
+        able = [place for place, tokens in enumerate(sizes) if tokens > 1]
+        if not able:
             return
-        size = self._chunk_size(state, work, len(ready[order[-1]].ids))
+        order = sorted(able, key=lambda place: (sizes[place], clients[place]))
+        # A client's draws hang on its place in the cohort, not on the chunk it trains in.
+        shape = (len(clients), self.config.local_epochs, self.config.max_length)
+        draws = work.seeds.numpy("negatives").random(shape)
+        size = self._chunk_size(state, work, sizes[order[-1]])
         for start in range(0, len(order), size):
             chunk = order[start : start + size]
-            yield self._train_chunk(state, work, chunk, [ready[c] for c in chunk])
+            yield self._train_chunk(state, work, [clients[place] for place in chunk], draws[chunk])
+
+    def _tokens(self, state: LumosState, client: int) -> int:
+        """Return at least the number of a client's packed tokens."""
+        tokens = min(len(state.domain.histories[client]), self.config.max_length)
+        if state.views is None or tokens < 2:
+            return tokens
+        views = (state.views.rephrased[client], state.views.counterfactual[client])
+        return tokens + MAX_FUTURE + sum(min(len(view), self.config.max_length) for view in views)
 
     def _chunk_size(self, state: LumosState, work: Work, tokens: int) -> int:
         config: LumosConfig = self.config
@@ -164,26 +172,32 @@ class Lumos(System):
         )
 
     def _train_chunk(
-        self, state: LumosState, work: Work, clients: list[int], users: list[PackedUser]
+        self,
+        state: LumosState,
+        work: Work,
+        clients: list[int],
+        draws: Float[np.ndarray, "client step position"],
     ) -> ModelUpdate | ModelSum:
         config: LumosConfig = self.config
-        batch = collate(users)
+        histories = [state.domain.histories[client] for client in clients]
+        batch = self._packed(state, clients, histories, work.plan.counterfactual_weight > 0)
         positions = int(batch.lengths.max()) - 1
         contrast = config.contrastive_weight > 0 and bool(batch.present.any())
         # Without a view the last item of a history is a target and never an input.
         layout = batch.layout if contrast else batch.layout.first(positions)
         targets = batch.layout.ids[:, 1 : positions + 1]
-        negatives = self._negatives(state, work, clients, batch)
+        drawn = sample_negatives(draws[:, :, :positions], histories, len(state.model.table))
+        negatives = _real(torch.from_numpy(drawn), batch)
         parts = [layout.ids, targets, negatives.flatten(1)]
         row_ids, index = compact(torch.cat(parts, 1))
-        tokens, targets, drawn = index.split([part.shape[1] for part in parts], 1)
+        tokens, targets, negative_rows = index.split([part.shape[1] for part in parts], 1)
         loss = ChunkLoss(
             backbone=state.model.backbone,
             batch=batch,
             layout=layout,
             tokens=tokens,
             targets=targets,
-            negatives=drawn.reshape(negatives.shape),
+            negatives=negative_rows.reshape(negatives.shape),
             contrastive_weight=config.contrastive_weight,
             temperature=config.temperature,
             counterfactual_weight=work.plan.counterfactual_weight,
@@ -195,21 +209,18 @@ class Lumos(System):
         kind = ModelSum if trained.summed else ModelUpdate
         return kind(torch.tensor(clients), trained.dense, row_ids, trained.rows, batch.lengths - 1)
 
-    def _negatives(
-        self, state: LumosState, work: Work, clients: list[int], batch: PackedBatch
-    ) -> Int[Tensor, "client step position"]:
-        """Draw items a client never had, one a position and step, from the client's own stream."""
-        steps, positions = self.config.local_epochs, int(batch.lengths.max()) - 1
-        out = batch.layout.ids[:, :1].numpy()[:, :, None].repeat(steps, 1).repeat(positions, 2)
-        num_items = len(state.model.table)
-        for row, client in enumerate(clients):
-            length, seen = int(batch.lengths[row]) - 1, np.unique(state.domain.histories[client])
-            if len(seen) >= num_items:
-                continue
-            stream = work.seeds.numpy("negatives", client)
-            draws = stream.integers(0, num_items - len(seen), (steps, length))
-            out[row, :, :length] = complement_sample(draws, seen)
-        return torch.from_numpy(out)
+    def _packed(
+        self,
+        state: LumosState,
+        clients: list[int],
+        histories: list[Int[np.ndarray, " event"]],
+        counterfactual: bool,
+    ) -> PackedBatch:
+        views = state.views
+        if views is None:
+            return collate_histories(histories, self.config.max_length)
+        users = zip(clients, histories, strict=True)
+        return collate([packed_user(u, h, views, self.config, counterfactual) for u, h in users])
 
     def combine(
         self, state: LumosState, messages: Iterable[Message], seeds: Seeds
@@ -264,3 +275,12 @@ class Lumos(System):
     def findings(self, state: LumosState) -> dict[str, float | None]:
         """Return figures on the LLM's views."""
         return state.views.findings if state.views else {}
+
+
+def _real(
+    negatives: Int[Tensor, "client step position"], batch: PackedBatch
+) -> Int[Tensor, "client step position"]:
+    """Put a client's own first item where it has no position, or nothing that it never had."""
+    positions = torch.arange(negatives.shape[2])
+    real = (positions < (batch.lengths - 1).reshape(-1, 1, 1)) & (negatives >= 0)
+    return torch.where(real, negatives, batch.layout.ids[:, :1].unsqueeze(1))

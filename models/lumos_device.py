@@ -129,7 +129,7 @@ def view_findings(views: Views) -> dict[str, float | None]:
 def packed_user(
     user: int,
     history: Int[np.ndarray, " event"],
-    views: WrittenViews | None,
+    views: WrittenViews,
     config: LumosConfig,
     counterfactual: bool = True,
 ) -> PackedUser:
@@ -138,13 +138,11 @@ def packed_user(
     Args:
         user: whose views to take.
         history: training items, oldest first, at least two.
-        views: what the devices' LLMs wrote; None packs the history alone.
+        views: what the devices' LLMs wrote.
         config: which views are in use.
         counterfactual: False leaves the counterfactual view out, as if it had never been written.
     """
     kept = history[-config.max_length :]
-    if views is None:
-        return pack_user(kept, None, None, None)
     future = views.future[user][len(history) :][:MAX_FUTURE] if config.future else None
     rephrased = views.rephrased[user][-len(kept) :] if config.rephrased else None
     wanted = config.counterfactual and counterfactual

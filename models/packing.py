@@ -136,6 +136,38 @@ def collate(users: Sequence[PackedUser]) -> PackedBatch:
     )
 
 
+def collate_histories(
+    histories: Sequence[Int[np.ndarray, " event"]], max_length: int
+) -> PackedBatch:
+    """Do as `collate` for users without views, all at once.
+
+    Args:
+        histories: items, oldest first, at least one each.
+        max_length: most recent items kept.
+    """
+    kept = [history[-max_length:] for history in histories]
+    lengths = torch.tensor([len(history) for history in kept])
+    steps = torch.arange(int(lengths.max()))
+    real = steps < lengths.unsqueeze(1)
+    ids = torch.from_numpy(np.concatenate(kept).astype(np.int64))
+    # Padding repeats the user's first item, so that it adds no row to what the client sends.
+    starts = lengths.cumsum(0) - lengths
+    index = (starts.unsqueeze(1) + steps).where(real, starts.unsqueeze(1))
+    positions = steps.expand_as(real).where(real, torch.tensor(0))
+    mask = (steps <= steps.unsqueeze(1)) & real.unsqueeze(1)
+    layout = Layout(
+        ids=ids[index],
+        positions=positions,
+        # Padding tokens look at themselves, so that no softmax row is empty.
+        mask=mask & real.unsqueeze(2) | torch.eye(len(steps), dtype=torch.bool),
+        parent=(steps - 1).expand_as(real).where(positions > 0, torch.tensor(-1)),
+    )
+    absent = torch.zeros(len(kept), 3, dtype=torch.bool)
+    ends = torch.zeros(len(kept), 4, dtype=torch.int64)
+    ends[:, HISTORY] = lengths - 1
+    return PackedBatch(layout, ends, absent, lengths, real)
+
+
 def _mask(segments: Tensor, positions: Tensor, shared: Tensor) -> Bool[Tensor, "user token token"]:
     query, key = segments.unsqueeze(2), segments.unsqueeze(1)
     key_position = positions.unsqueeze(1)

@@ -83,7 +83,15 @@ def _client_loss(model, dense, table, client, negatives, system):
     return (loss + config.contrastive_weight * contrast).sum()
 
 
-def _slow_update(state, system, client, seeds):
+def _slow_negatives(system, cohort, client, seeds):
+    """One client's negatives ``[step, position]`` from its place in the cohort."""
+    length, seen = len(HISTORIES[client]) - 1, np.unique(HISTORIES[client])
+    shape = (len(cohort), system.config.local_epochs, system.config.max_length)
+    draws = seeds.numpy("negatives").random(shape)[cohort.tolist().index(client), :, :length]
+    return complement_sample((draws * (NUM_ITEMS - len(seen))).astype(np.int64), seen)
+
+
+def _slow_update(state, system, cohort, client, seeds):
     """Train one client with torch.optim on the full item table."""
     config = system.config
     dense = {n: p.clone().requires_grad_() for n, p in state.model.dense.items()}
@@ -94,10 +102,7 @@ def _slow_update(state, system, client, seeds):
         if config.optimizer == "adam"
         else torch.optim.SGD(parameters, lr=config.learning_rate)
     )
-    length, seen = len(HISTORIES[client]) - 1, np.unique(HISTORIES[client])
-    stream = seeds.numpy("negatives", client)
-    draws = stream.integers(0, NUM_ITEMS - len(seen), (config.local_epochs, length))
-    negatives = complement_sample(draws, seen)
+    negatives = _slow_negatives(system, cohort, client, seeds)
     for step in range(config.local_epochs):
         optimizer.zero_grad()
         _client_loss(state.model, dense, table, client, negatives[step], system).backward()
@@ -125,7 +130,7 @@ def test_batched_training_equals_a_loop_over_clients(optimizer, chunk):
     update = _local(system, state, Work(cohort, 0, DataPlan(), BatchedTrainer(), seeds))
     assert sorted(update.clients.tolist()) == [0, 1, 2, 3]
     for place, client in enumerate(update.clients.tolist()):
-        dense, table = _slow_update(state, system, client, seeds)
+        dense, table = _slow_update(state, system, cohort, client, seeds)
         for name, delta in dense.items():
             torch.testing.assert_close(update.dense[name][place], delta, atol=1e-7, rtol=1e-6)
         full = torch.zeros_like(table)
@@ -180,10 +185,9 @@ def test_view_items_move_only_where_the_option_says_so(train):
         embedding_size=8,
         train_view_items=train,
     )
-    update = _local(system, state, Work(torch.tensor([0]), 0, DataPlan(), BatchedTrainer(), seeds))
-    seen = np.unique(HISTORIES[0])
-    draws = seeds.numpy("negatives", 0).integers(0, NUM_ITEMS - len(seen), (1, 5))
-    negatives = set(complement_sample(draws, seen).flatten().tolist())
+    cohort = torch.tensor([0])
+    update = _local(system, state, Work(cohort, 0, DataPlan(), BatchedTrainer(), seeds))
+    negatives = set(_slow_negatives(system, cohort, 0, seeds).flatten().tolist())
     only_in_views = {20, 21, 22, 25, 26} - negatives
     assert only_in_views
     for item in only_in_views:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.core.seeds import Seeds
 from models.backbone import build_backbone, initial_table
-from models.packing import collate, pack_user
+from models.packing import collate, collate_histories, pack_user
 from models.sequences import causal_layout
 
 NUM_ITEMS = 30
@@ -74,3 +74,15 @@ def test_every_token_attends_to_itself_and_to_nothing_later_in_its_sequence(hist
     assert mask.diagonal().all()
     query, key = mask.nonzero(as_tuple=True)
     assert (position[key] <= position[query]).all()
+
+
+@given(st.lists(st.lists(st.integers(0, 29), min_size=1, max_size=9), min_size=1, max_size=5))
+def test_histories_alone_are_packed_as_users_without_views_are(histories):
+    one = collate([pack_user(history[-6:], None, None, None) for history in histories])
+    two = collate_histories([np.array(history) for history in histories], 6)
+    for name in ("ends", "present", "lengths", "in_history"):
+        assert torch.equal(getattr(one, name), getattr(two, name)), name
+    for name in ("ids", "positions", "parent"):
+        assert torch.equal(getattr(one.layout, name), getattr(two.layout, name)), name
+    assert torch.equal(one.layout.mask[one.in_history], two.layout.mask[two.in_history])
+    assert bool(two.layout.mask.any(2).all())
