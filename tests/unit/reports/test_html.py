@@ -42,18 +42,12 @@ def page_of(folder):
     return Page(build_report(folder).read_text())
 
 
-@pytest.fixture(scope="module")
-def finished(fake, tmp_path_factory):
-    """The report of the full run; read-only."""
-    return build_report(fake.write(tmp_path_factory.mktemp("run")))
-
-
 def test_full_run_is_one_offline_file_with_every_section(finished):
     page = Page(finished.read_text())
     sections = {a["id"] for a in page.named("h2")}
     assert sections == {
-        "minute", "verdicts", "missing", "trade-off", "robustness", "utility", "attacks", "cost", "systems",
-        "provenance",
+        "minute", "verdicts", "missing", "trade-off", "robustness", "utility", "attacks", "cost",
+        "systems", "provenance",
     }  # fmt: skip
     policy = next(a for a in page.named("meta") if "http-equiv" in a)["content"]
     assert policy.startswith("default-src 'none'") and not page.named("script")
@@ -163,7 +157,11 @@ def only(fake, test):
         ("one system", lambda r: r.system == "LUMOS", "LUMOS on ml-100k"),
         ("anchors", lambda r: r.kind == "anchor", "No federated system"),
         ("one seed", lambda r: r.seed == 0, "one seed"),
-        ("no attack", lambda r: r.side == "utility" and not (r.malicious or r.noisy), "nothing to plot"),
+        (
+            "no attack",
+            lambda r: r.side == "utility" and not (r.malicious or r.noisy),
+            "nothing to plot",
+        ),
         ("undefended", lambda r: r.defense == "none", "No defence was run"),
         ("always poisoned", lambda r: r.poisoning != "none", "20 % malicious"),
         ("nothing", lambda r: False, "holds no results"),
