@@ -100,15 +100,13 @@ def _page(
         trade_off = trade_off_figures(trades)
         others = {"robustness": robustness(evidence), "heat_map": heat_map(verdicts)}
     drawings = [*trade_off, *(d for d in others.values() if d is not None)]
-    lost = not_run(evidence.rows)
-    statuses = Counter(row.status for row in evidence.rows)
     return {
         "drawings": drawings,
         "title": label(manifest.get("name") or _run_name(evidence)),
         "status": label(manifest.get("status") or "not recorded"),
         "problems": [clean(p, 500) for p in problems],
         "what": what_was_run(evidence),
-        "counts": dict(statuses.most_common()),
+        "counts": dict(Counter(row.status for row in evidence.rows).most_common()),
         "rule": RULE,
         "takeaways": takeaways(evidence, verdicts),
         "verdict_tables": verdict_tables(verdicts),
@@ -117,7 +115,7 @@ def _page(
         "read_off_rule": READ_OFF_RULE,
         "trade_off": [_picture(d) for d in trade_off],
         "how_to_read": HOW_TO_READ,
-        "not_run": lost,
+        "not_run": not_run(evidence.rows),
         "pictures": {name: d and _picture(d) for name, d in others.items()},
         "utility_tables": utility_tables(evidence),
         "attacks": [

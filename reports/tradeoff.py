@@ -175,7 +175,7 @@ def finding(trade: TradeOff) -> str:
     if trade.base:
         start = trade.base.advantage
         parts.append(
-            f"{trade.system}: without a defence, {who} has an advantage of "
+            f"{trade.system}: without a defence, the advantage of {who} is "
             f"{number(start.value)} {bounds(start)}."
         )
     spots = [spot for s in trade.sweeps if (spot := utility_at_margin(s)) is not None]
