@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -26,6 +27,7 @@ from reports.wording import clean
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", "#8C6D31")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 INK, FAINT = "#222222", "#8a8a8a"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _STYLE = {
     "svg.hashsalt": "report",
     "text.parse_math": False,
@@ -52,6 +54,7 @@ class Drawing:
 
     Attributes:
         name: file name without ending.
+        title: what it is, in a few words.
         caption: how to read it.
         alt: what it shows, for someone who cannot see it.
         svg: the figure.
@@ -60,6 +63,7 @@ class Drawing:
     """
 
     name: str
+    title: str
     caption: str
     alt: str
     svg: bytes
@@ -91,7 +95,7 @@ def new_figure(
 
 
 def finish(
-    figure: Figure, name: str, caption: str, alt: str, data: list[tuple[object, ...]]
+    figure: Figure, name: str, title: str, caption: str, alt: str, data: list[tuple[object, ...]]
 ) -> Drawing:
     """Render a figure; the same figure gives the same bytes on the same machine."""
     images = {}
@@ -109,7 +113,7 @@ def finish(
             images[kind] = buffer.getvalue()
             # The first drawing has placed everything; the second keeps the places.
             figure.set_layout_engine("none")
-    return Drawing(name, caption, alt, images["svg"], images["png"], tuple(data))
+    return Drawing(name, title, caption, alt, images["svg"], images["png"], tuple(data))
 
 
 def whiskers(
@@ -138,4 +142,6 @@ def _inert(value: object) -> object:
     if not isinstance(value, str):
         return "" if isinstance(value, float) and value != value else value
     text = clean(value)
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return text
+    return text if _NUMBER.fullmatch(text) else "'" + text

@@ -79,7 +79,8 @@ class Arm:
         if self.undefended:
             return "no defence"
         strength = strength_text(self.strength_name, self.strength)
-        named = self.strength is not None and number(self.strength) in self.defense
+        shown = "" if self.strength is None else number(self.strength).replace(",", "")
+        named = bool(shown) and shown in self.defense.replace(",", "")
         return (
             f"{label(self.defense)}, {strength}" if strength and not named else label(self.defense)
         )

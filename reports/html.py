@@ -27,18 +27,21 @@ from harness.results import (
 )
 from reports.drawing import Drawing, styled
 from reports.evidence import Evidence
-from reports.figures import heat_map, trade_off
+from reports.figures import heat_map
+from reports.readoff import RULE as READ_OFF_RULE
+from reports.readoff import read_off_tables
 from reports.robustness import robustness
 from reports.summary import (
     attacks_of,
     price_tables,
-    read_off_table,
-    takeaways,
     threat_words,
     verdict_tables,
     what_was_run,
 )
+from reports.sweeps import trade_offs
 from reports.tables import attack_tables, budget_table, cost_table, not_run, utility_tables
+from reports.takeaways import takeaways
+from reports.tradeoff import HOW_TO_READ, trade_off_figures
 from reports.verdicts import RULE, judge
 from reports.wording import METRICS, clean, duration, label, metric_help, metric_name
 
@@ -51,6 +54,7 @@ class _Picture:
     """A figure as the page holds it."""
 
     name: str
+    title: str
     caption: str
     alt: str
     source: str
@@ -72,10 +76,7 @@ def build_report(run_folder: Path) -> Path:
     evidence = Evidence(read_rows(run_folder), read_samples(run_folder))
     manifest, problems = _manifest(run_folder)
     page = _page(evidence, manifest, [*verify_results(run_folder), *problems])
-    figures = run_folder / "figures"
-    figures.mkdir(exist_ok=True)
-    for drawing in page.pop("drawings"):
-        drawing.save(figures)
+    _save(run_folder / "figures", page.pop("drawings"))
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -94,28 +95,28 @@ def _page(
 ) -> dict[str, Any]:
     """Everything the template prints."""
     verdicts = judge(evidence)
+    trades = trade_offs(evidence, verdicts)
     with styled():
-        drawings = {
-            "trade_off": trade_off(verdicts),
-            "robustness": robustness(evidence),
-            "heat_map": heat_map(verdicts),
-        }
-    lost = not_run(evidence.rows)
-    statuses = Counter(row.status for row in evidence.rows)
+        trade_off = trade_off_figures(trades)
+        others = {"robustness": robustness(evidence), "heat_map": heat_map(verdicts)}
+    drawings = [*trade_off, *(d for d in others.values() if d is not None)]
     return {
-        "drawings": [d for d in drawings.values() if d is not None],
+        "drawings": drawings,
         "title": label(manifest.get("name") or _run_name(evidence)),
         "status": label(manifest.get("status") or "not recorded"),
         "problems": [clean(p, 500) for p in problems],
         "what": what_was_run(evidence),
-        "counts": dict(statuses.most_common()),
+        "counts": dict(Counter(row.status for row in evidence.rows).most_common()),
         "rule": RULE,
-        "takeaways": takeaways(verdicts),
+        "takeaways": takeaways(evidence, verdicts),
         "verdict_tables": verdict_tables(verdicts),
         "price_tables": price_tables(evidence, verdicts),
-        "read_off": read_off_table(verdicts),
-        "not_run": lost,
-        "pictures": {name: _picture(d) for name, d in drawings.items()},
+        "read_off": read_off_tables(trades),
+        "read_off_rule": READ_OFF_RULE,
+        "trade_off": [_picture(d) for d in trade_off],
+        "how_to_read": HOW_TO_READ,
+        "not_run": not_run(evidence.rows),
+        "pictures": {name: d and _picture(d) for name, d in others.items()},
         "utility_tables": utility_tables(evidence),
         "attacks": [
             (label(a), clean(threat_words(evidence, manifest, a), 1000),
@@ -131,11 +132,20 @@ def _page(
     }  # fmt: skip
 
 
-def _picture(drawing: Drawing | None) -> _Picture | None:
-    if drawing is None:
-        return None
+def _save(folder: Path, drawings: Sequence[Drawing]) -> None:
+    """Write every figure; trade-offs of an earlier report that are none of these go."""
+    folder.mkdir(exist_ok=True)
+    for drawing in drawings:
+        drawing.save(folder)
+    names = {d.name for d in drawings}
+    for path in folder.glob("trade_off*"):
+        if path.suffix in (".svg", ".png", ".csv") and path.stem not in names:
+            path.unlink(missing_ok=True)
+
+
+def _picture(drawing: Drawing) -> _Picture:
     source = "data:image/svg+xml;base64," + base64.b64encode(drawing.svg).decode()
-    return _Picture(drawing.name, drawing.caption, drawing.alt, source)
+    return _Picture(drawing.name, drawing.title, drawing.caption, drawing.alt, source)
 
 
 def _manifest(folder: Path) -> tuple[dict[str, Any], list[str]]:

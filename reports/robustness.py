@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import fill
 
 from matplotlib.axes import Axes
 
@@ -85,7 +86,7 @@ def _curves(evidence: Evidence, curves: dict[tuple[str, str], dict[Arm, _Points]
         "Utility as the share of bad clients grows, with 95 % intervals. A flat line is a robust "
         f"system. At most {MAX_LINES} defences are drawn per panel; all are in the CSV."
     )
-    return finish(figure, "robustness", caption, _finding(curves), data)
+    return finish(figure, "robustness", "robustness", caption, _finding(curves), data)
 
 
 def _line(panel: Axes, arm: Arm, points: _Points, index: int) -> None:
@@ -113,7 +114,9 @@ def _dots(evidence: Evidence) -> Drawing:
         "with 95 % intervals. The further an attacked mark lies left of the clean one, the more "
         "the attack destroys."
     )
-    return finish(figure, "robustness", caption, _finding(_all_curves(evidence)), data)
+    return finish(
+        figure, "robustness", "robustness", caption, _finding(_all_curves(evidence)), data
+    )
 
 
 def _dot_panel(
@@ -132,7 +135,7 @@ def _dot_panel(
             panel.plot([low, high], [y, y], color=colour, lw=1.4, alpha=0.7)
         panel.plot([mean], [y], marker, color=colour, ms=7, mec="white")
     for series, text in enumerate(texts):
-        panel.plot([], [], MARKERS[series % len(MARKERS)], label=tick(text),
+        panel.plot([], [], MARKERS[series % len(MARKERS)], label=fill(label(text), 28),
                    color=COLOURS[series % len(COLOURS)])  # fmt: skip
     panel.set_yticks(range(len(arms)), [tick(a.text) for a in arms], fontsize=9)
     panel.set_ylim(len(arms) - 0.5, -0.5)

@@ -8,6 +8,7 @@ lost for an attack on utility. The rule is stated in :data:`RULE` and printed in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.results import Interval
@@ -208,10 +209,10 @@ def _reference(conditions: list[Condition], condition: Condition) -> Condition |
 
 
 def _finding(arm: Arm, own: list[Threat], unprotected: list[Threat]) -> Finding:
-    worst = _worst(own)
+    worst = worst_of(own)
     verdict, note = _raw_verdict(worst), ""
     if not arm.undefended and verdict == HOLDS:
-        power = _raw_verdict(_worst(unprotected)) if unprotected else None
+        power = _raw_verdict(worst_of(unprotected)) if unprotected else None
         if power == HOLDS:
             verdict, note = UNTESTED, "the attack is at chance even without a defence"
         elif power != FAILS:
@@ -228,7 +229,7 @@ def _raw_verdict(threat: Threat) -> str:
     return HOLDS if high <= MARGIN else INCONCLUSIVE
 
 
-def _worst(found: list[Threat]) -> Threat:
+def worst_of(found: Sequence[Threat]) -> Threat:
     """A proven success with the largest advantage, else the reading that can least be ruled out."""
     proven = [t for t in found if t.advantage.low > MARGIN]
     if proven:

@@ -17,6 +17,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "hr": ("HR@K", "share of users whose next item is among the first K recommended"),
     "ndcg": ("NDCG@K", "as HR@K, but a hit counts more the higher it stands"),
     "mrr": ("MRR", "mean of 1 / place of the next item"),
+    "hit1": ("Hit@1", "share of users whose next item is scored highest of a few candidates"),
     "hit1_all": ("Hit@1 (all)", "share of all answers that name the right candidate"),
     "hit1_valid": ("Hit@1 (valid)", "the same among answers that name any candidate"),
     "valid_ratio": ("Valid Ratio", "share of the language model's answers that name a candidate"),
@@ -69,9 +70,13 @@ def tick(text: object) -> str:
 def metric_name(metric: str, k: int = 0, protocol: str = "") -> str:
     """``hr``, 10, ``sampled`` -> ``HR@10 (sampled)``; an unknown metric keeps its own name."""
     short = METRICS.get(metric, (label(metric).replace("_", " "), ""))[0]
-    if k:
-        short = short.replace("@K", f"@{k}") if "@K" in short else f"{short} @{k}"
-    return f"{short} (sampled)" if protocol == "sampled" else short
+    if "@K" in short:
+        short = short.replace("@K", f"@{k}") if k else short
+    elif k and not (k == 1 and "@1" in short):
+        short = f"{short} @{k}"
+    if protocol != "sampled":
+        return short
+    return f"{short[:-1]}, sampled)" if short.endswith(")") else f"{short} (sampled)"
 
 
 def metric_help(metric: str) -> str:
@@ -107,9 +112,22 @@ def bounds(interval: Interval) -> str:
     return f"[{number(interval.low)}, {number(interval.high)}]"
 
 
+def settled(interval: Interval) -> Interval:
+    """Without the dust of floating-point sums, so that a difference of nothing reads as 0."""
+    value, low, high = (round(x, 6) for x in interval[:3])
+    return Interval(value, low, high, interval.n)
+
+
 def percent(share: float) -> str:
     """A fraction as a percentage of three significant digits."""
     return MISSING if math.isnan(share) else f"{number(100 * share)} %"
+
+
+def percent_bounds(interval: Interval) -> str:
+    """``[low %, high %]``; empty where there is no interval."""
+    if math.isnan(interval.low) or math.isnan(interval.high):
+        return ""
+    return f"[{percent(interval.low)}, {percent(interval.high)}]"
 
 
 def strength_text(name: str, value: float | None) -> str:
@@ -122,6 +140,11 @@ def strength_text(name: str, value: float | None) -> str:
 def seeds_text(seeds: int) -> str:
     """``1 seed`` or ``n seeds``."""
     return "1 seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def count(number_of: int, word: str) -> str:
+    """``no attack``, ``1 attack``, ``2 attacks``."""
+    return f"{number_of or 'no'} {word}{'' if number_of == 1 else 's'}"
 
 
 def join_words(words: list[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.results import Row, SampleBlock, write_results
+from reports.html import build_report
 
 USERS = np.arange(240)
 # system -> arm: (family, strength name, strength, utility kept, leak left, shield, epsilon)
@@ -163,6 +164,12 @@ MANIFEST = {
 def fake():
     """The full made-up run; treat as read-only."""
     return Fake()
+
+
+@pytest.fixture(scope="session")
+def finished(fake, tmp_path_factory):
+    """The report of the full run; read-only."""
+    return build_report(fake.write(tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture

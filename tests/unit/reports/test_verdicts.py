@@ -7,7 +7,6 @@ import pytest
 
 from harness.results import Interval, Row, SampleBlock
 from reports.evidence import Evidence
-from reports.figures import trade_points
 from reports.verdicts import judge, normalised
 
 NO_SAMPLES = pd.DataFrame(columns=["cell", "attack", "metric", "k", "protocol", "unit", "value"])
@@ -167,18 +166,3 @@ def test_values_per_user_that_do_not_average_to_the_row_are_not_used():
     row = replace(row, value=0.25, low=0.2, high=0.3)
     found = Evidence([row], frame([block])).estimates[0]
     assert found.interval[:3] == (0.25, 0.2, 0.3)
-
-
-def test_pareto_front_is_what_nothing_dominates(fake, tmp_path):
-    from harness.results import read_rows, read_samples
-
-    fake.write(tmp_path)
-    verdicts = judge(Evidence(read_rows(tmp_path), read_samples(tmp_path)))
-    for points in trade_points(verdicts).values():
-        for p in points:
-            better = [
-                q for q in points
-                if q.advantage.value <= p.advantage.value and q.kept.value >= p.kept.value
-                and (q.advantage.value, q.kept.value) != (p.advantage.value, p.kept.value)
-            ]  # fmt: skip
-            assert p.pareto == (not better)

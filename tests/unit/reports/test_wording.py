@@ -27,6 +27,8 @@ def test_labels_are_cut_and_cleaned():
 def test_metric_names_show_k_and_protocol():
     assert wording.metric_name("hr", 10, "sampled") == "HR@10 (sampled)"
     assert wording.metric_name("hit1_all") == "Hit@1 (all)"
+    assert wording.metric_name("hit1", 1, "sampled") == "Hit@1 (sampled)"
+    assert wording.metric_name("hit1_all", 1, "sampled") == "Hit@1 (all, sampled)"
     assert wording.metric_name("kendall_tau", 3) == "kendall tau @3"
 
 
