@@ -13,7 +13,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
+    """Return a list as a tuple, and one value as a tuple of it."""
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
@@ -34,7 +35,7 @@ def _round(value: Any) -> Any:
 
 Fractions = Annotated[
     tuple[Share, ...],
-    BeforeValidator(_listed),
+    BeforeValidator(listed),
     Field(min_length=1),
     AfterValidator(distinct),
 ]
