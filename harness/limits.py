@@ -118,7 +118,8 @@ def read_limits(path: Path) -> Limits:
     document = read_yaml(path, WHAT)
     root, raw = document.root, document.root.plain()
     if not isinstance(raw, dict):
-        raise InvalidScenario([Problem(root.mark, "", "a limits file is a mapping")])
+        shape = Problem(root.mark, "", "a limits file is a mapping")
+        raise InvalidScenario([*document.problems, shape])
     if later := newer(raw, SCHEMA):
         raise InvalidScenario(place([later], root))
     content, findings = _validated(raw)

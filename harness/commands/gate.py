@@ -61,8 +61,6 @@ def gate(
 
 
 def _learn(folder: Path, out: Path | None, margin: float, accept_edited: bool) -> None:
-    if margin != margin:
-        raise ScenarioError("--margin must be a number from 0 to 1, not nan")
     if out is not None and out.exists():
         raise ScenarioError(f"{out} is there already; limits are not replaced: remove it first")
     from harness.gate import propose_limits
@@ -106,10 +104,14 @@ def _is_step_summary(path: Path) -> bool:
 
 
 def _show(outcome: Outcome) -> None:
-    from reports.gates.table import COLUMNS, headline, table_rows
+    from reports.gates.table import COLUMNS, NARROW, headline, stacked, table_rows
 
     terminal = Terminal()
-    terminal.table(COLUMNS, table_rows(outcome))
+    if terminal.width < NARROW:
+        for line in stacked(outcome):
+            terminal.say(line)
+    else:
+        terminal.table(COLUMNS, table_rows(outcome))
     for note in outcome.notes:
         terminal.say(f"note: {note}", style="yellow")
     terminal.say(f"\n{headline(outcome)}", style=_STYLES[outcome.verdict])

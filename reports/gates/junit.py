@@ -35,7 +35,9 @@ def junit(outcome: Outcome) -> bytes:
 
 
 def _case(suite: ET.Element, check: Check) -> None:
-    names = {"classname": _xml(check.name), "name": _xml(check.subject), "time": "0"}
+    # A named limit may hold several metrics against the same subject.
+    name = check.subject if check.name == check.demand else f"{check.subject}: {check.demand}"
+    names = {"classname": _xml(check.name), "name": _xml(name), "time": "0"}
     case = ET.SubElement(suite, "testcase", names)
     if check.verdict == "fail":
         element = ET.SubElement(

@@ -137,14 +137,15 @@ class _Search:
         return any(_same(value, known) for known in self._values(key, self.all))
 
     def _explained(self, key: str, value: Value) -> bool:
-        """Whether failed cells may be why a value is in no row, rather than a misspelling."""
-        if key not in _MEASURED:
-            return any(getattr(f, key) == value for f in self.failed)
+        """Whether something that failed may be why no row has a value; else it is misspelt."""
+        alone = self.selector.model_copy(update={key: (value,)})
+        lost = bool(self.gaps.failed_under(alone) or self.gaps.declined_under(alone))
         near = suggest(value, map(str, self._values(key, self.all)))
-        return bool(self.failed) and "did you mean" not in near
+        return lost and (key not in _MEASURED or "did you mean" not in near)
 
     def _no_such(self, key: str, value: Value) -> str:
-        return f"the run has no {key} {show(value)}{_nearest(value, self._values(key, self.all))}"
+        near = _nearest(value, self._values(key, self.all))
+        return f"no estimate of the run has {key} {show(value)}{near}"
 
     def _no_such_combination(self, unmatched: Sequence[tuple[str, Value]]) -> list[Finding]:
         """Say which values would do, for the keys that are alone in the way."""
@@ -154,7 +155,7 @@ class _Search:
             left = [(e, k) for e, k in self.all if _covers(others, k) and not self._is_reference(e)]
             if left:
                 near = _nearest(value, self._values(key, left))
-                message = f"no estimate with {key} {show(value)} beside the other keys{near}"
+                message = f"no estimate has {key} {show(value)} beside the other keys{near}"
                 findings.append(Finding((key,), message))
         return findings or [Finding((), "no estimate of the run has all of these together")]
 

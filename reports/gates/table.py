@@ -14,6 +14,8 @@ from reports.gates.judging import EXIT_CODES, RULE, Check, Outcome
 from reports.wording import MISSING, bounds, number
 
 COLUMNS = ("verdict", "limit", "of", "estimate", "95 % interval", "n", "seeds", "why")
+NARROW = 80
+"""Columns of a window below which a table is not readable."""
 # A step summary may hold 1 MiB; the worst stand first, and the JSON has them all.
 MAX_MARKDOWN_ROWS = 500
 
@@ -27,6 +29,16 @@ def headline(outcome: Outcome) -> str:
 def table_rows(outcome: Outcome) -> list[tuple[str, ...]]:
     """One row a check, the worst first, under :data:`COLUMNS`."""
     return [_cells(check) for check in outcome.checks]
+
+
+def stacked(outcome: Outcome) -> list[str]:
+    """The same as lines under each other, for a window too narrow for a table."""
+    lines = list[str]()
+    for check in outcome.checks:
+        verdict, limit, subject, value, interval, n, seeds, why = _cells(check)
+        lines += [f"{verdict}: {limit}", f"  {subject}"]
+        lines.append(f"  {value} {interval}, n {n}, seeds {seeds}" + (f": {why}" if why else ""))
+    return lines
 
 
 def plain_text(outcome: Outcome, width: int = 110) -> str:
