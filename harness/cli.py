@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from harness.commands.gate import gate
 from harness.core.errors import DataError, HarnessError, ScenarioError
 from harness.forecast import MAX_CELLS, Forecast, facts_at_hand, forecast
 from harness.listing import KINDS, Kind, entries
@@ -199,6 +200,9 @@ def assets(
     for name in ASSETS if names == ["all"] else names:
         path = fetch(name, progress=complain)
         terminal.say(f"{name}: {len(verify(name))} files checked in {path}")
+
+
+app.command()(gate)
 
 
 @app.command()

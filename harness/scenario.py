@@ -16,9 +16,9 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from harness.arms import check_arm_names
 from harness.core.params import Params
 from harness.plugins import load_plugins
-from harness.reading.explain import Finding, explain, place
+from harness.reading.explain import explain, newer, place, unexplained
 from harness.reading.layers import read_layers
-from harness.reading.problems import InvalidScenario, Problem
+from harness.reading.problems import InvalidScenario
 from harness.reading.references import check_references
 from harness.reading.resolve import resolve
 from harness.reading.scalar import plain_scalar
@@ -161,8 +161,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     load_plugins()
     root, problems = read_layers(Path(path), overrides)
     raw = root.plain()
-    if newer := _newer(raw):
-        raise InvalidScenario(place([newer], root))
+    if later := newer(raw, SCHEMA):
+        raise InvalidScenario(place([later], root))
     data, findings = resolve(raw)
     findings += check_references(data)
     scenario: Scenario | None = None
@@ -172,21 +172,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
         findings += explain(error, Scenario)
     if scenario is not None and not findings:
         findings += check_arm_names(data)
-    found = [*problems, *_unexplained(place(findings, root), problems)]
+    found = [*problems, *unexplained(place(findings, root), problems)]
     if found or scenario is None:
         raise InvalidScenario(sorted(found))
     return scenario
-
-
-def _unexplained(found: list[Problem], known: Sequence[Problem]) -> list[Problem]:
-    """Leave out what only follows from a value that could not be read."""
-    places = {problem.mark for problem in known}
-    return [problem for problem in found if problem.mark not in places]
-
-
-def _newer(raw: dict[str, Any]) -> Finding | None:
-    version = raw.get("schema")
-    if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA:
-        message = f"made for schema {version}; this version reads schema {SCHEMA}: upgrade"
-        return Finding(("schema",), message)
-    return None

@@ -17,7 +17,8 @@ FREE_SHARE = 0.8
 """Of the memory that is free when a run starts; the rest is for models, data and the reader."""
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
+    """Return a list as a tuple, and one value as a tuple of it."""
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
@@ -38,7 +39,7 @@ def _round(value: Any) -> Any:
 
 Fractions = Annotated[
     tuple[Share, ...],
-    BeforeValidator(_listed),
+    BeforeValidator(listed),
     Field(min_length=1),
     AfterValidator(distinct),
 ]

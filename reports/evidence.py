@@ -8,6 +8,7 @@ interval over users. Every estimate says which of the three it is.
 from __future__ import annotations
 
 import math
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,10 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from harness.results import Interval, Row, paired_ratio, proportion_over_seeds
+from harness.results import Interval, Row, paired_difference, paired_ratio
+from reports.seeds import DRAWS, agrees, over_seed_values, quotient, summary
 from reports.wording import label, metric_name, number, percent, strength_text
-
-DRAWS = 1000
-# A stored mean of 32-bit values per user agrees with the row to about this much.
-_SAME_MEAN = 1e-4
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,10 @@ class Evidence:
         self._by_place: dict[tuple[Arm, Condition], list[Estimate]] = defaultdict(list)
         for estimate in self.estimates:
             self._by_place[estimate.arm, estimate.condition].append(estimate)
-        self._ratios: dict[tuple[int, int], Interval] = {}
+        self._datasets: dict[str, set[str]] = defaultdict(set)
+        for estimate in self.estimates:
+            self._datasets[estimate.arm.system].add(estimate.arm.dataset)
+        self._compared: dict[tuple[str, int, int], Interval] = {}
 
     def select(self, test: Callable[[Estimate], bool]) -> list[Estimate]:
         """Estimates that pass a test, in the order of the rows."""
@@ -159,6 +159,10 @@ class Evidence:
             return place, not arm.undefended, family, arm.strength or 0.0, arm.defense
 
         return sorted(found, key=order)
+
+    def datasets(self, system: str) -> set[str]:
+        """Data sets that a system was trained on."""
+        return self._datasets[system]
 
     def conditions(self, arm: Arm) -> list[Condition]:
         """Conditions an arm was trained under, the cleanest first."""
@@ -180,41 +184,51 @@ class Evidence:
 
     def ratio(self, treated: Estimate, baseline: Estimate) -> Interval:
         """Mean of one estimate over that of another, over the seeds and users both have."""
-        key = id(treated), id(baseline)
-        if key not in self._ratios:
-            self._ratios[key] = self._paired(treated, baseline)
-        return self._ratios[key]
+        key = "ratio", id(treated), id(baseline)
+        if key not in self._compared:
+            self._compared[key] = self._paired(treated, baseline, paired_ratio, quotient)
+        return self._compared[key]
 
-    def _paired(self, treated: Estimate, baseline: Estimate) -> Interval:
+    def difference(self, treated: Estimate, baseline: Estimate) -> Interval:
+        """Mean of one estimate less that of another, over the seeds and users both have."""
+        key = "difference", id(treated), id(baseline)
+        if key not in self._compared:
+            self._compared[key] = self._paired(treated, baseline, paired_difference, operator.sub)
+        return self._compared[key]
+
+    def _paired(
+        self,
+        treated: Estimate,
+        baseline: Estimate,
+        over_users: Callable[..., Interval],
+        of_seed: Callable[[float, float], float],
+    ) -> Interval:
         seeds = sorted(treated.cells.keys() & baseline.cells.keys())
         pairs = [self._aligned(treated, baseline, seed) for seed in seeds]
         if pairs and all(p is not None for p in pairs):
             sides = zip(*(p for p in pairs if p is not None), strict=True)
             above, below = (list(side) for side in sides)
-            return paired_ratio(above, below, np.random.default_rng(0), draws=DRAWS)
-        ratios = [
-            treated.values[s] / baseline.values[s] if baseline.values[s] else math.nan
-            for s in seeds
-        ]
-        return _over_seed_values([r for r in ratios if not math.isnan(r)], len(seeds))
+            return over_users(above, below, np.random.default_rng(0), draws=DRAWS)
+        found = [of_seed(treated.values[s], baseline.values[s]) for s in seeds]
+        return over_seed_values([x for x in found if not math.isnan(x)], len(seeds))
 
     def _aligned(
         self, treated: Estimate, baseline: Estimate, seed: int
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        sides = [self._samples.get(_sample_key(e, seed)) for e in (treated, baseline)]
-        if sides[0] is None or sides[1] is None:
+        left, right = (self._samples.get(_sample_key(e, seed)) for e in (treated, baseline))
+        if left is None or right is None:
             return None
-        _, left, right = np.intersect1d(sides[0][0], sides[1][0], return_indices=True)
-        if not len(left):
+        if not (agrees(left, treated.values[seed]) and agrees(right, baseline.values[seed])):
             return None
-        return sides[0][1][left], sides[1][1][right]
+        _, first, second = np.intersect1d(left[0], right[0], return_indices=True)
+        return (left[1][first], right[1][second]) if len(first) else None
 
     def _estimate(self, place: _Place, group: list[Row]) -> Estimate:
         arm, condition, attack, side, metric, k, protocol, better = place
         cells = {row.seed: row.cell for row in group}
         values = {row.seed: row.value for row in group}
         blocks = [self._samples.get((c, attack, metric, k, protocol)) for c in cells.values()]
-        interval, method = _summary(group, list(values.values()), blocks)
+        interval, method = summary(group, list(values.values()), blocks)
         chances = [row.chance for row in group if not math.isnan(row.chance)]
         chance = float(np.mean(chances)) if chances else math.nan
         return Estimate(
@@ -257,37 +271,3 @@ def _index(samples: pd.DataFrame) -> _Samples:
         cell, attack, metric, k, protocol = cast(tuple[str, str, str, int, str], key)
         found[cell, attack, metric, int(k), protocol] = units[at], values[at]
     return found
-
-
-def _summary(
-    group: Sequence[Row],
-    values: Sequence[float],
-    blocks: Sequence[tuple[np.ndarray, np.ndarray] | None],
-) -> tuple[Interval, str]:
-    """The mean over seeds and its interval, by the best method the stored values allow."""
-    means = [_mean(b[1]) if b is not None else math.nan for b in blocks]
-    if all(abs(m - v) <= _SAME_MEAN * max(1.0, abs(v)) for m, v in zip(means, values, strict=True)):
-        groups = [b[1] for b in blocks if b is not None]
-        found = proportion_over_seeds(groups, np.random.default_rng(0), draws=DRAWS)
-        return found, "over seeds and users" if len(groups) > 1 else "over users of one seed"
-    n = sum(row.n for row in group)
-    if len(values) == 1:
-        return Interval(values[0], group[0].low, group[0].high, n), "over users of one seed"
-    measured = [v for v in values if not math.isnan(v)]
-    return _over_seed_values(measured, n), "over seeds"
-
-
-def _mean(values: np.ndarray) -> float:
-    measured = values[~np.isnan(values)]
-    return float(measured.mean()) if len(measured) else math.nan
-
-
-def _over_seed_values(values: Sequence[float], n: int) -> Interval:
-    """Student's t interval over the values of the seeds; NaN bounds with fewer than two."""
-    if not values:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(mean, math.nan, math.nan, n)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return Interval(mean, mean - half, mean + half, n)

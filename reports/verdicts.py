@@ -152,6 +152,20 @@ def judge(evidence: Evidence) -> list[ArmVerdict]:
     return verdicts
 
 
+def reads_attack(estimate: Estimate) -> bool:
+    """Whether an estimate says how well an attack does, on a scale from chance to certainty."""
+    inert = estimate.side == "robustness" and not estimate.condition.poisoned
+    return (
+        estimate.side in ("privacy", "robustness")
+        and not inert
+        and estimate.attack != "none"
+        and estimate.better == "lower"
+        and estimate.metric not in NOT_A_SUCCESS
+        and not math.isnan(estimate.interval.value)
+        and 0 <= estimate.chance < 1
+    )
+
+
 def _is_utility(estimate: Estimate) -> bool:
     return estimate.side == "utility" and not math.isnan(estimate.interval.value)
 
@@ -159,12 +173,7 @@ def _is_utility(estimate: Estimate) -> bool:
 def _direct_threats(evidence: Evidence, arm: Arm) -> list[Threat]:
     """What an adversary infers or pushes, judged against guessing."""
     found = []
-    for e in evidence.select(lambda e: e.arm == arm and e.side in ("privacy", "robustness")):
-        inert = e.side == "robustness" and not e.condition.poisoned
-        if e.attack == "none" or e.better != "lower" or e.metric in NOT_A_SUCCESS or inert:
-            continue
-        if math.isnan(e.interval.value) or not 0 <= e.chance < 1:
-            continue
+    for e in evidence.select(lambda e: e.arm == arm and reads_attack(e)):
         scale = normalised(e.interval, e.chance)
         threat = Threat(
             e.attack, e.side, e.name, e.condition, e.interval, e.chance, scale, len(e.cells)

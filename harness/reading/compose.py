@@ -94,8 +94,9 @@ class Composer:
         problems: what can be skipped over, so that the rest of the file is still checked.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, what: str = "scenario") -> None:
         self.name = name
+        self.what = what
         self.problems: list[Problem] = []
         self.root: Node | None = None
         self.stack: list[_Open] = []
@@ -150,9 +151,9 @@ class Composer:
         self.documents += 1
         mark = self.mark(event.start_mark)
         if self.documents > 1:
-            raise self._fatal(mark, "a second document; a scenario is one")
+            raise self._fatal(mark, f"a second document; a {self.what} is one")
         if event.version is not None and tuple(event.version) != (1, 2):
-            raise self._fatal(mark, "scenarios are YAML 1.2")
+            raise self._fatal(mark, f"a {self.what} is YAML 1.2")
 
     def _expects_key(self) -> bool:
         if not self.stack:

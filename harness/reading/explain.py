@@ -172,3 +172,18 @@ def place(findings: Iterable[Finding], root: Node) -> list[Problem]:
             problems.append(Problem(mark, path, MUST_BE + " or ".join(alternatives)))
         problems += [Problem(mark, path, m) for m in messages if not m.startswith(MUST_BE)]
     return problems
+
+
+def unexplained(found: list[Problem], known: Sequence[Problem]) -> list[Problem]:
+    """Leave out what only follows from a value that could not be read."""
+    places = {problem.mark for problem in known}
+    return [problem for problem in found if problem.mark not in places]
+
+
+def newer(raw: dict[str, Any], schema: int) -> Finding | None:
+    """Return the finding that a document is of a later schema than the one this version reads."""
+    version = raw.get("schema")
+    if isinstance(version, int) and not isinstance(version, bool) and version > schema:
+        message = f"made for schema {version}; this version reads schema {schema}: upgrade"
+        return Finding(("schema",), message)
+    return None

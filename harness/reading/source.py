@@ -31,8 +31,12 @@ class Document(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def read_yaml(path: Path) -> Document:
+def read_yaml(path: Path, what: str = "scenario") -> Document:
     """Read a file.
+
+    Args:
+        path: the file.
+        what: what the file is, for messages.
 
     Raises:
         ScenarioError: missing, not UTF-8, too large, empty, or not parseable.
@@ -45,7 +49,7 @@ def read_yaml(path: Path) -> Document:
     except ValueError as error:
         raise ScenarioError(f"{name!r}: {error}") from error
     if len(data) > MAX_BYTES:
-        raise ScenarioError(f"{name}: {len(data)} bytes; a scenario has at most {MAX_BYTES}")
+        raise ScenarioError(f"{name}: {len(data)} bytes; a {what} has at most {MAX_BYTES}")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ScenarioError(f"{name}: the file is UTF-16; save it as UTF-8")
     try:
@@ -53,20 +57,21 @@ def read_yaml(path: Path) -> Document:
     except UnicodeDecodeError as error:
         mark = Mark(name, data.count(b"\n", 0, error.start) + 1)
         raise _unreadable(mark, f"byte {error.start} is not UTF-8") from error
-    return parse_yaml(text, name)
+    return parse_yaml(text, name, what)
 
 
-def parse_yaml(text: str, name: str) -> Document:
+def parse_yaml(text: str, name: str, what: str = "scenario") -> Document:
     """Compose one document.
 
     Args:
         text: YAML 1.2.
         name: shown in messages.
+        what: what the document is, for messages.
 
     Raises:
         ScenarioError: empty, several documents, or not parseable.
     """
-    composer = Composer(name)
+    composer = Composer(name, what)
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
             composer.take(event)
@@ -78,7 +83,7 @@ def parse_yaml(text: str, name: str) -> Document:
         mark = Mark(name, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
         raise _unreadable(mark, "a control character is not allowed") from error
     if composer.root is None:
-        raise ScenarioError(f"{name}: the scenario is empty")
+        raise ScenarioError(f"{name}: the {what} is empty")
     return Document(composer.root.copied(), tuple(composer.problems))
 
 

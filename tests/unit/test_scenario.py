@@ -120,7 +120,7 @@ def test_core_schema(text: str, value: object) -> None:
         ('a: "\\ud800"', "half a surrogate pair"),
         ("a: \x00", "f:1:4: a control character is not allowed"),
         ("a: [1, 2", "f:1:9: while parsing a flow sequence"),
-        ("%YAML 1.1\n---\na: 1\n", "scenarios are YAML 1.2"),
+        ("%YAML 1.1\n---\na: 1\n", "a scenario is YAML 1.2"),
         ("? [a]\n: 1\n", "a key must be text"),
     ],
 )

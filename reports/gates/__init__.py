@@ -1,0 +1,1 @@
+"""Gates: limits on the bounds of a run's intervals, judged pass, fail or inconclusive."""
