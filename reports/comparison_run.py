@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from harness.results import read_sample_table, read_table
+from harness.results import read_table, sample_batches
 from reports.wording import clean, join_words, label, metric_name, percent, strength_text
 
 BlockKey = tuple[str, str, str, int, str]
@@ -123,8 +123,9 @@ class Run:
     def title(self) -> str:
         """The scenario's name and the folder."""
         name = self.manifest.get("name")
-        folder = self.folder.name or str(self.folder.resolve())
-        return f"{label(folder)} ({label(name)})" if name and name != folder else label(folder)
+        folder = self.folder.name or self.folder.resolve().name
+        title = f"{label(folder)} ({label(name)})" if name and name != folder else label(folder)
+        return " ".join(title.split())
 
     @property
     def seeds(self) -> list[int]:
@@ -153,13 +154,15 @@ def read_run(folder: Path) -> Run:
     if isinstance(stated, dict):
         hashes |= {str(name): str(value) for name, value in stated.items()}
     scenarios = sorted({h for h in columns["scenario_hash"] if h} | _stated_scenario(manifest))
-    block = _block_finder(read_sample_table(folder))
+    block = _block_finder(sample_batches(folder))
     return Run(folder, rows, dict(places), manifest, hashes, tuple(scenarios), block)
 
 
 def _rows(columns: dict[str, list[Any]]) -> list[RunRow]:
     strengths = [None if s is None or math.isnan(s) else s for s in columns["strength"]]
     keys = [strengths if name == "strength" else columns[name] for name in Place._fields]
+    # Another writer of Parquet may have made null of NaN.
+    columns["value"] = [math.nan if value is None else value for value in columns["value"]]
     places = map(Place._make, zip(*keys, strict=True))
     facts = [columns[name] for name in RunRow._fields if name not in ("place", "measured")]
     measured = [
@@ -183,13 +186,11 @@ def _stated_scenario(manifest: dict[str, Any]) -> set[str]:
     return {str(stated)} if stated else set()
 
 
-def _block_finder(table: pa.Table) -> Callable[[BlockKey], Block | None]:
-    """Index a table of samples by the stretches of equal keys in it; nothing is copied."""
+def _block_finder(batches: Iterable[pa.RecordBatch]) -> Callable[[BlockKey], Block | None]:
+    """Index samples by the stretches of equal keys in them; nothing is copied."""
     pieces: dict[BlockKey, list[Block]] = defaultdict(list)
-    for batch in table.to_batches():
-        if not len(batch):
-            continue
-        units, values = batch["unit"].to_numpy(), batch["value"].to_numpy(zero_copy_only=False)
+    for batch in batches:
+        units, values = _numbers(batch["unit"]), _numbers(batch["value"])
         keys, starts = _stretches(batch)
         stops, means = [*starts[1:], len(units)], _means(values, starts)
         for key, start, stop, mean in zip(keys, starts, stops, means, strict=True):
@@ -213,6 +214,12 @@ def _means(values: Float[np.ndarray, " sample"], starts: list[int]) -> list[floa
     return np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0).tolist()
 
 
+def _numbers(column: pa.Array) -> np.ndarray:
+    """A column without a copy, where nothing in it is null."""
+    # Arrow's own conversion loads pandas, which takes as long as all of the reading.
+    return column.to_numpy(zero_copy_only=False) if column.null_count else np.from_dlpack(column)
+
+
 def _stretches(batch: pa.RecordBatch) -> tuple[list[BlockKey], list[int]]:
     """The keys of a batch in their order, and where each one's stretch of rows begins."""
     texts: list[list[str] | None] = []
@@ -221,11 +228,11 @@ def _stretches(batch: pa.RecordBatch) -> tuple[list[BlockKey], list[int]]:
         column = batch[name]
         if name == "k":
             texts.append(None)
-            codes.append(column.to_numpy(zero_copy_only=False))
+            codes.append(_numbers(column))
             continue
         coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
         texts.append(coded.dictionary.to_pylist())
-        codes.append(coded.indices.to_numpy(zero_copy_only=False))
+        codes.append(_numbers(coded.indices))
     new = np.ones(len(batch), bool)
     new[1:] = False
     for code in codes:

@@ -89,9 +89,9 @@ def sections(comparison: Comparison, *, only_changed: bool) -> list[Section]:
 def _line(difference: Difference) -> Line:
     value, interval = number(difference.interval.value), bounds(difference.interval)
     return Line(
-        difference.place.measure, value, "" if interval == _EMPTY else interval,
+        _flat(difference.place.measure), value, "" if interval == _EMPTY else interval,
         number(difference.a), number(difference.b),
-        difference.reason or difference.basis, difference.where,
+        _flat(difference.reason or difference.basis), _flat(difference.where),
     )  # fmt: skip
 
 
@@ -107,6 +107,11 @@ def _alone(rows: Sequence[RunRow], *, in_a: bool) -> list[Line]:
         seeds = f"{len(values)} seed{'' if len(values) == 1 else 's'}"
         basis = seeds if values else f"no number ({group[0].why_missing})"
         sides = (mean, _EMPTY) if in_a else (_EMPTY, mean)
-        where = place.where(group[0].strength_name)
-        lines.append(Line(place.measure, _EMPTY, "", *sides, basis, where))
+        where = _flat(place.where(group[0].strength_name))
+        lines.append(Line(_flat(place.measure), _EMPTY, "", *sides, _flat(basis), where))
     return lines
+
+
+def _flat(text: str) -> str:
+    """A label on one line, whatever a run put into it."""
+    return " ".join(text.split())

@@ -74,10 +74,7 @@ def _require_known(metrics: list[str], runs: tuple[Run, Run]) -> None:
     known = {p.metric for p in places} | {f"{p.metric}@{p.k}" for p in places if p.k}
     for name in metrics:
         if name not in known:
-            raise ScenarioError(
-                f"--metric: neither run measures {name!r}{suggest(name, sorted(known))} "
-                f"(known: {', '.join(sorted(known))})"
-            )
+            raise ScenarioError(f"--metric: neither run measures {name!r}{suggest(name, known)}")
 
 
 def _print(comparison: Comparison, *, only_changed: bool) -> None:

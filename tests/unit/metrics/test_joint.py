@@ -58,6 +58,7 @@ def test_small_blocks_of_resamples_change_nothing_but_the_draws(monkeypatch):
     rows = list(rows_of_all_kinds().values())
     whole = over_seeds_jointly(rows, draws=3000)
     monkeypatch.setattr(joint, "_BLOCK", 7000)
+    monkeypatch.setattr(joint, "_CACHED", 500)
     for one, other in zip(over_seeds_jointly(rows, draws=3000), whole, strict=True):
         assert one.value == other.value
         width = other.high - other.low
