@@ -11,7 +11,7 @@ from reports.wording import join_words, label
 
 def find_problems(a: Run, b: Run, users_differ: bool) -> tuple[str, ...]:
     """Everything that makes a difference between two runs doubtful, in words."""
-    return (
+    found = (
         *_own_problems("A", a),
         *_own_problems("B", b),
         *_scenarios(a, b),
@@ -19,6 +19,8 @@ def find_problems(a: Run, b: Run, users_differ: bool) -> tuple[str, ...]:
         *_seeds(a, b),
         *(["some users are in one run only; users of both are compared"] if users_differ else ()),
     )
+    # A name from a run may hold a line break, which would pass for a line of ours.
+    return tuple(" ".join(problem.split()) for problem in found)
 
 
 def scenarios_differ(a: Run, b: Run) -> bool:

@@ -130,7 +130,9 @@ def test_hostile_labels_stay_text_in_markdown_and_on_the_terminal(hostile):
     assert "\x1b" not in "\n".join(lines(hostile))
     found = sum(len(s.lines) for s in sections(hostile, only_changed=False))
     rows = [line for line in lines(hostile) if line.startswith("  ")]
-    assert len(rows) == found  # a newline in a label breaks no row
+    assert len(rows) == found
+    # A newline in a label breaks no row.
+    assert not [line for line in lines(hostile) if line.startswith("#")]
 
 
 def test_markdown_is_one_table_a_verdict(pair):
