@@ -1,4 +1,8 @@
-"""The command line: verbs that parse, call and print."""
+"""The command line: verbs that parse, call and print.
+
+What a verb needs is imported when it is called: help, and verbs that read a finished run, start
+without the training libraries.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,24 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
 
+from harness.commands.compare import compare
 from harness.commands.gate import gate
 from harness.core.errors import DataError, HarnessError, ScenarioError
-from harness.forecast import MAX_CELLS, Forecast, facts_at_hand, forecast
-from harness.listing import KINDS, Kind, entries
-from harness.plan import Plan, expand
-from harness.plugins import load_plugins
-from harness.progress import Progress, duration
+from harness.kinds import KINDS, Kind
 from harness.reading.problems import InvalidScenario, suggest
-from harness.scenario import load
 from harness.terminal import Terminal, close_output, complain
+
+if TYPE_CHECKING:
+    from harness.forecast import Forecast
+    from harness.plan import Plan
+
+MAX_CELLS = 10_000
+"""A plan with more cells than this is only run when the user confirms it."""
 
 INTERRUPTED = 130
 INTERNAL_ERROR = 4
@@ -57,13 +64,16 @@ def run(
     yes: Annotated[bool, typer.Option(help=f"run more than {MAX_CELLS} cells")] = False,
 ) -> None:
     """Train, attack and score a scenario, and write its report."""
+    from harness.plan import expand
+    from harness.scenario import load
+
     loaded = load(scenario, overrides or ())
     plan = expand(loaded)
     cells = len(plan.cells)
     if cells > MAX_CELLS and limit is None and not yes:
         raise ScenarioError(f"{scenario}: {cells} cells, more than {MAX_CELLS}; add --yes to run")
-    # Imported here so that `validate` and `plan` start without the training libraries.
     from harness.launch import run_scenario
+    from harness.progress import Progress
     from harness.run_folder import claim, default_folder, run_lock
 
     folder = out or default_folder(loaded)
@@ -96,6 +106,9 @@ def _report(folder: Path) -> Path:
 @app.command()
 def validate(scenario: File, overrides: Overrides = None) -> None:
     """Check a scenario and print every problem as FILE:LINE:COLUMN: PATH: MESSAGE."""
+    from harness.plan import expand
+    from harness.scenario import load
+
     plan = expand(load(scenario, overrides or ()))
     terminal = Terminal()
     terminal.say(f"{scenario}: valid, {len(plan.cells)} cells in {plan.trainings} trainings")
@@ -110,6 +123,10 @@ def show_plan(
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="processes")] = None,
 ) -> None:
     """Show what a scenario would run, its cost, and where it leaves a defence's theory."""
+    from harness.forecast import facts_at_hand, forecast
+    from harness.plan import expand
+    from harness.scenario import load
+
     loaded = load(scenario, overrides or ())
     plan = expand(loaded)
     known = forecast(plan, facts_at_hand(loaded.datasets), jobs or loaded.compute.jobs)
@@ -117,6 +134,8 @@ def show_plan(
 
 
 def _print_plan(terminal: Terminal, plan: Plan, known: Forecast) -> None:
+    from harness.progress import duration
+
     columns = ("system", "data set", "clients", "cells", "trainings", "time", "memory", "disk")
     rows = [
         (
@@ -155,6 +174,9 @@ def show_list(
     as_json: Annotated[bool, typer.Option("--json", help="all there is to know, as JSON")] = False,
 ) -> None:
     """List systems, attacks, defenses, datasets or metrics."""
+    from harness.listing import entries
+    from harness.plugins import load_plugins
+
     chosen: Kind | None = next((known for known in KINDS if known == kind), None)
     if chosen is None:
         raise ScenarioError(f"nothing called {kind!r} to list{suggest(kind, KINDS)}")
@@ -216,6 +238,9 @@ def doctor() -> None:
         mark = "ok " if check.good else "BAD"
         terminal.say(f"{mark} {check.name}: {check.text}", style="" if check.good else "red")
     raise typer.Exit(0 if good else INTERNAL_ERROR)
+
+
+app.command()(compare)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,9 +16,6 @@ from harness.core.system import System
 from harness.plan import Plan
 from harness.plugins import PluginSpec, build
 
-MAX_CELLS = 10_000
-"""A plan with more cells than this is only run when the user confirms it."""
-
 
 class DataFacts(NamedTuple):
     """Sizes of a prepared data set, target domain first.

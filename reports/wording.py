@@ -53,7 +53,9 @@ _STRENGTHS = {
 def clean(text: object, limit: int = 100_000) -> str:
     """Text that can be printed: no lone surrogates, no control characters, at most ``limit``."""
     plain = str(text).encode("utf-8", "replace").decode()
-    plain = "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "�" for c in plain)
+    if not plain.isprintable():
+        kept = (c if c in "\n\t" or unicodedata.category(c) != "Cc" else "�" for c in plain)
+        plain = "".join(kept)
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 

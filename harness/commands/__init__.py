@@ -1,1 +1,1 @@
-"""Commands of the command line, one verb a module."""
+"""Commands of the command line, one verb a room."""

@@ -94,7 +94,39 @@ def test_edits_by_hand_are_seen(tmp_path):
     index = table.schema.get_field_index("value")
     edited = table.set_column(index, "value", [[0.95]])
     pq.write_table(edited.replace_schema_metadata(table.schema.metadata), path)
-    assert any("results.parquet" in problem for problem in results.verify_results(tmp_path))
+    assert "results.parquet does not have the hash" in results.verify_results(tmp_path)[0]
+
+
+def test_another_layout_of_the_same_rows_is_no_edit(tmp_path):
+    results.write_results(tmp_path, [row(), row(seed=1, value=math.nan, n=0, reason="nobody")])
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=4))
+    path = tmp_path / "results.parquet"
+    table = pq.read_table(path)
+    stored = {k: v for k, v in table.schema.metadata.items() if k != b"table_sha256"}
+    pq.write_table(table.replace_schema_metadata(stored), path, row_group_size=1)
+    assert results.verify_results(tmp_path) == ()
+
+
+def test_untouched_files_are_recognised_without_parsing_them(tmp_path, monkeypatch):
+    results.write_results(tmp_path, [row(), row(seed=1)])
+    monkeypatch.setattr(results, "rows_digest", None)
+    monkeypatch.setattr(results, "holds_rows", None)
+    assert results.verify_results(tmp_path) == ()
+
+
+def test_samples_come_in_batches_and_lacking_columns_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_BATCH", 2)
+    block = SampleBlock(cell="a", metric="hr", units=np.arange(5), values=np.arange(5.0))
+    results.write_results(tmp_path, [row()], [block])
+    batches = list(results.sample_batches(tmp_path))
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    assert [v for b in batches for v in b["value"].to_pylist()] == [0, 1, 2, 3, 4]
+    assert list(results.sample_batches(tmp_path / "elsewhere")) == []
+    table = pq.read_table(tmp_path / "samples.parquet")
+    pq.write_table(table.drop_columns(["unit", "k"]), tmp_path / "samples.parquet")
+    with pytest.raises(DataError, match=r"samples.parquet: columns missing: k, unit"):
+        list(results.sample_batches(tmp_path))
 
 
 def test_what_cannot_be_read_is_a_clear_error(tmp_path):

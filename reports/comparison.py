@@ -1,0 +1,274 @@
+"""Two runs row by row: what changed from A to B, with paired intervals and a verdict in words.
+
+Rows are matched by what they measure. A difference is B − A, paired over the seeds and users that
+both runs have: from the values per user where both runs stored them (seeds resampled, then
+users), else from one difference per seed (Student's t). Without either there is no verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.results import Interval, over_seeds_jointly, student_t
+from reports.comparison_notes import find_problems
+from reports.comparison_run import Block, Place, Run, RunRow
+from reports.wording import join_words
+
+WORSE, SAME, BETTER = "worse", "no difference shown", "better"
+NOT_COMPARABLE = "not comparable"
+VERDICTS = (WORSE, SAME, BETTER, NOT_COMPARABLE)
+DRAWS = 1000
+# A mean of stored 32-bit values agrees with its row to about this share.
+_SAME_MEAN = 1e-4
+_NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One measure in one place, in both runs.
+
+    Attributes:
+        place: what is measured.
+        where: system, data, defence, clients and attack in words.
+        a: mean in A over the seeds and users compared; where nothing is, over all of A's seeds.
+        b: the same in B.
+        interval: B − A; NaN bounds where nothing is paired.
+        num_seeds: seeds compared.
+        per_user: the interval rests on values per user, not on one value per seed.
+        better: the direction that is better for the user and the defender.
+        verdict: one of ``VERDICTS``, from the user's and the defender's side.
+        reason: why there is no interval; else empty.
+        lost_in: ``A`` or ``B`` where only the other run has a number; else empty.
+        users_differ: some users were left out because one run only has them.
+    """
+
+    place: Place
+    where: str
+    a: float
+    b: float
+    interval: Interval
+    num_seeds: int
+    per_user: bool
+    better: str
+    verdict: str
+    reason: str = ""
+    lost_in: str = ""
+    users_differ: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """A difference is shown, or one run only has a number."""
+        return self.verdict in (WORSE, BETTER) or bool(self.lost_in)
+
+    @property
+    def basis(self) -> str:
+        """What the interval rests on, in words."""
+        if self.verdict == NOT_COMPARABLE:
+            return ""
+        seeds = "1 seed" if self.num_seeds == 1 else f"{self.num_seeds} seeds"
+        if not self.per_user:
+            return seeds
+        return f"users of {seeds}, n = {self.interval.n}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All of it, the worst first.
+
+    Attributes:
+        a: the run that is the reference.
+        b: the run that is judged.
+        problems: why the two may not be comparable at all, in words.
+        differences: measures that both runs have.
+        only_a: rows of A whose measure B lacks.
+        only_b: rows of B whose measure A lacks.
+    """
+
+    a: Run
+    b: Run
+    problems: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    only_a: tuple[RunRow, ...]
+    only_b: tuple[RunRow, ...]
+
+    def of(self, verdict: str) -> list[Difference]:
+        """Differences of one verdict, the worst first."""
+        return [d for d in self.differences if d.verdict == verdict]
+
+
+@dataclass
+class _Paired:
+    """Values of a place in both runs, seed by seed; ``users`` is None where none were stored."""
+
+    place: Place
+    rows: list[tuple[RunRow, RunRow]]
+    users: list[np.ndarray] | None = None
+    means: list[tuple[float, float]] = field(default_factory=list)
+    users_differ: bool = False
+
+
+def compare_runs(a: Run, b: Run, metrics: Collection[str] = ()) -> Comparison:
+    """Compare run B with run A.
+
+    Args:
+        a: the reference.
+        b: the run that is judged.
+        metrics: only these, such as ``hr`` (every cut-off) or ``hr@20``; all, if empty.
+    """
+    wanted = [p for p in {**a.places, **b.places} if _wanted(p, metrics)]
+    paired: list[_Paired] = []
+    found: list[Difference] = []
+    for place in wanted:
+        if place in a.places and place in b.places:
+            reason, lost_in = _obstacle(a.places[place], b.places[place])
+            if reason:
+                found.append(_not_comparable(a, b, place, reason, lost_in))
+            else:
+                paired.append(_pair(a, b, place))
+    found += _judged(paired)
+    return Comparison(
+        a, b, find_problems(a, b, any(d.users_differ for d in found)),
+        tuple(sorted(found, key=_severity)),
+        tuple(row for p in wanted if p not in b.places for row in a.places[p]),
+        tuple(row for p in wanted if p not in a.places for row in b.places[p]),
+    )  # fmt: skip
+
+
+def _wanted(place: Place, metrics: Collection[str]) -> bool:
+    return not metrics or place.metric in metrics or f"{place.metric}@{place.k}" in metrics
+
+
+def _obstacle(a: Sequence[RunRow], b: Sequence[RunRow]) -> tuple[str, str]:
+    """Why two sides can't be paired, and which one lost its number; empty if they can."""
+    for name, rows in (("A", a), ("B", b)):
+        if len({row.seed for row in rows}) < len(rows):
+            return f"{name} has several rows of one seed", ""
+    both = [*a, *b]
+    if len({row.schema_version for row in both}) > 1:
+        return "the rows are of different schema versions", ""
+    if len({row.better for row in both}) > 1:
+        return "the runs disagree on which direction is better", ""
+    missing = [name for name, rows in (("A", a), ("B", b)) if not any(r.measured for r in rows)]
+    if missing:
+        why = list(dict.fromkeys(row.why_missing for row in both if not row.measured))
+        lost = missing[0] if len(missing) == 1 else ""
+        return f"no number in {lost or 'either run'} ({'; '.join(why[:2])})", lost
+    if not {r.seed for r in a if r.measured} & {r.seed for r in b if r.measured}:
+        return f"no seed in common (A: {_seeds(a)}; B: {_seeds(b)})", ""
+    return "", ""
+
+
+def _seeds(rows: Sequence[RunRow]) -> str:
+    return join_words([str(seed) for seed in sorted(row.seed for row in rows if row.measured)])
+
+
+def _pair(a: Run, b: Run, place: Place) -> _Paired:
+    others = {row.seed: row for row in b.places[place] if row.measured}
+    mine = sorted((r for r in a.places[place] if r.measured), key=lambda row: row.seed)
+    pair = _Paired(place, [(row, others[row.seed]) for row in mine if row.seed in others])
+    pair.means = [(one.value, other.value) for one, other in pair.rows]
+    users, means = [], []
+    for one, other in pair.rows:
+        left, right = _stored(a, one), _stored(b, other)
+        if left is None or right is None:
+            return pair
+        if not np.array_equal(left.units, right.units):
+            longest = max(len(left.units), len(right.units))
+            left, right = _shared(left, right)
+            pair.users_differ |= len(left.units) < longest
+        change = right.values - left.values
+        measured = ~np.isnan(change)
+        if not measured.any():
+            return pair
+        if not measured.all():
+            change = change[measured]
+            left, right = (x._replace(mean=_mean(x.values[measured])) for x in (left, right))
+        users.append(change)
+        means.append((left.mean, right.mean))
+    pair.users, pair.means = users, means
+    return pair
+
+
+def _stored(run: Run, row: RunRow) -> Block | None:
+    """The values per user behind a row, if the row is their mean."""
+    place = row.place
+    block = run.block((row.cell, place.attack, place.metric, place.k, place.protocol))
+    if block is None:
+        return None
+    near = math.isclose(block.mean, row.value, rel_tol=_SAME_MEAN, abs_tol=_SAME_MEAN / 100)
+    return block if near else None
+
+
+def _shared(a: Block, b: Block) -> tuple[Block, Block]:
+    """The part of two blocks that both have, in the same order."""
+    units, at, there = np.intersect1d(a.units, b.units, return_indices=True)
+    left, right = a.values[at], b.values[there]
+    return Block(units, left, _mean(left)), Block(units, right, _mean(right))
+
+
+def _mean(values: np.ndarray) -> float:
+    measured = values[~np.isnan(values)]
+    return float(measured.mean(dtype=np.float64)) if len(measured) else math.nan
+
+
+def _judged(paired: Sequence[_Paired]) -> Iterator[Difference]:
+    by_user = [p for p in paired if p.users is not None]
+    by_seed = [p for p in paired if p.users is None]
+    intervals = over_seeds_jointly([p.users or [] for p in by_user], draws=DRAWS)
+    for pair, interval in zip(by_user, intervals, strict=True):
+        yield _difference(pair, interval)
+    if by_seed:
+        steps = [[right - left for left, right in p.means] for p in by_seed]
+        for pair, interval in zip(by_seed, student_t(steps), strict=True):
+            yield _difference(pair, interval)
+
+
+def _difference(pair: _Paired, interval: Interval) -> Difference:
+    row = pair.rows[0][0]
+    a, b = (sum(side) / len(side) for side in zip(*pair.means, strict=True))
+    verdict, reason = _verdict(interval, row.better), ""
+    if verdict == NOT_COMPARABLE:
+        reason = "one value in each run, so the difference has no interval"
+    return Difference(
+        pair.place, pair.place.where(row.strength_name), a, b, interval, len(pair.rows),
+        pair.users is not None, row.better, verdict, reason, users_differ=pair.users_differ,
+    )  # fmt: skip
+
+
+def _verdict(interval: Interval, better: str) -> str:
+    if math.isnan(interval.low):
+        return SAME if interval.value == 0 else NOT_COMPARABLE
+    if interval.low <= 0 <= interval.high:
+        return SAME
+    return BETTER if (interval.low > 0) == (better == "higher") else WORSE
+
+
+def _not_comparable(a: Run, b: Run, place: Place, reason: str, lost_in: str) -> Difference:
+    rows = a.places[place] + b.places[place]
+    means = []
+    for run in (a, b):
+        values = [row.value for row in run.places[place] if row.measured]
+        means.append(float(np.mean(values)) if values else math.nan)
+    return Difference(
+        place, place.where(rows[0].strength_name), means[0], means[1], _NOTHING, 0, False,
+        rows[0].better, NOT_COMPARABLE, reason, lost_in,
+    )  # fmt: skip
+
+
+def _severity(difference: Difference) -> tuple[int, bool, float, str]:
+    """Worst first: by verdict, then by the harm, as a share of the larger of the two values.
+
+    The harm is what is shown at least; where no difference is shown, what can't be ruled out.
+    """
+    value, low, high, _ = difference.interval
+    if difference.better == "higher":
+        value, low, high = -value, -high, -low
+    harm = high if difference.verdict == SAME else low
+    scale = max(abs(difference.a), abs(difference.b)) or 1.0
+    share = value if math.isnan(harm) else harm / scale
+    place = VERDICTS.index(difference.verdict)
+    return place, not difference.lost_in, 0.0 if math.isnan(share) else -share, difference.where
