@@ -24,10 +24,20 @@ def run_scenario(
     keep_going: bool,
     limit: int | None,
     progress: Progress,
+    failed_only: bool = False,
 ) -> int:
     """Run a scenario into ``folder``, which the caller holds; return the exit status.
 
     A run that is finished does nothing; one that was interrupted goes on where it stopped.
+
+    Args:
+        scenario: what to run.
+        folder: the run folder.
+        jobs: worker processes.
+        keep_going: go on after a failed cell.
+        limit: run at most so many cells.
+        progress: what the person at the terminal sees.
+        failed_only: run only cells that failed before.
 
     Raises:
         ScenarioError: the scenario does not fit its data; nothing is written.
@@ -45,12 +55,13 @@ def run_scenario(
         threads=scenario.compute.threads,
         fail_fast=not keep_going,
     )
-    if sweep.finished():
+    # A retry still has to bring the tables up to date.
+    if sweep.finished() and not failed_only:
         progress.line(f"{folder}: every cell is done already")
         return 0
     status = "interrupted"
     try:
-        status = _swept(sweep, limit, progress)
+        status = _swept(sweep, limit, failed_only, progress)
     finally:
         spent = ", ".join(f"{stage} {duration(s)}" for stage, s in sweep.timings.items())
         progress.line(f"time by stage, summed over processes: {spent or 'none'}")
@@ -58,10 +69,10 @@ def run_scenario(
     return 4 if sweep.failed else 0
 
 
-def _swept(sweep: Sweep, limit: int | None, progress: Progress) -> str:
+def _swept(sweep: Sweep, limit: int | None, failed_only: bool, progress: Progress) -> str:
     """Run the cells and return how the run ended."""
     try:
-        sweep.run(limit)
+        sweep.run(limit, failed_only)
     except RunError as error:
         progress.line(str(error))
         return "failed"

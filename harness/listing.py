@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Literal
+from typing import Any
 
 from harness.assets import ASSETS
 from harness.core.attack import Attack, PoisoningAttack
@@ -12,10 +12,8 @@ from harness.core.messages import Message
 from harness.core.params import Component
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS, Registry
 from harness.core.system import System
+from harness.kinds import Kind
 from harness.reading.resolve import dataset_model
-
-Kind = Literal["systems", "attacks", "defenses", "datasets", "metrics"]
-KINDS: tuple[Kind, ...] = ("systems", "attacks", "defenses", "datasets", "metrics")
 
 
 def entries(kind: Kind) -> list[dict[str, Any]]:

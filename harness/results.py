@@ -46,6 +46,7 @@ __all__ = [
     "read_results",
     "read_rows",
     "read_samples",
+    "sample_blocks",
     "verify_results",
     "write_atomic",
     "write_results",
@@ -138,6 +139,19 @@ def read_samples(folder: Path) -> pd.DataFrame:
     """
     path = folder / "samples.parquet"
     return (_read(path) if path.exists() else _sample_table(())).to_pandas()
+
+
+def sample_blocks(table: pd.DataFrame) -> list[SampleBlock]:
+    """Return the blocks that a frame of samples was written from."""
+    keys = ["cell", "attack", "metric", "k", "protocol"]
+    return [
+        SampleBlock(
+            **group[keys].astype({"k": int}).iloc[0].to_dict(),
+            units=group["unit"].to_numpy(),
+            values=group["value"].to_numpy(),
+        )
+        for _, group in table.groupby(keys, sort=False, observed=True)
+    ]
 
 
 def verify_results(folder: Path) -> tuple[str, ...]:

@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import harness.cli
+import harness.commands.run
+import harness.commands.working
+import harness.forecast
+import harness.plan
 from harness.cli import main
 from harness.core.errors import AssetError, RunError, ScenarioError
 from harness.forecast import DataFacts
@@ -43,7 +46,9 @@ def sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object,
     stand_in = types.ModuleType("harness.launch")
     stand_in.run_scenario = run_scenario  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "harness.launch", stand_in)
-    monkeypatch.setattr(harness.cli, "_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr(
+        harness.commands.working, "write_report", lambda folder: folder / "report.html"
+    )
     monkeypatch.chdir(tmp_path)
     return calls
 
@@ -121,7 +126,7 @@ def test_plan_shows_counts_and_theory(
     write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = {"movies": DataFacts((50,), (300,))}
-    monkeypatch.setattr(harness.cli, "facts_at_hand", lambda datasets: facts)
+    monkeypatch.setattr(harness.forecast, "facts_at_hand", lambda datasets: facts)
     path = write(
         defenses="{c: {use: clip}}",
         attacks="{p: {use: promote}, n: {use: norms}}",
@@ -139,7 +144,7 @@ def test_plan_shows_counts_and_theory(
 def test_large_grid_needs_confirmation(
     write: Write, sweep: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness.cli, "MAX_CELLS", 3)
+    monkeypatch.setattr(harness.commands.run, "MAX_CELLS", 3)
     path = str(write())
     assert main(["run", path]) == 2
     assert sweep == []
@@ -177,7 +182,7 @@ def test_errors_of_each_kind_end_without_a_traceback(
         def fail(*_: object, error: BaseException = error) -> None:
             raise error
 
-        monkeypatch.setattr(harness.cli, "expand", fail)
+        monkeypatch.setattr(harness.plan, "expand", fail)
         assert main(["validate", str(write())]) == code
         shown = capsys.readouterr().err
         assert str(error) in shown
