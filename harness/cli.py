@@ -77,6 +77,9 @@ def _run(arguments: list[str], as_json: bool) -> int:
     """Run a command; an error becomes lines on standard error, or a JSON document."""
     try:
         code = app(arguments, prog_name=_program(arguments), standalone_mode=False)
+        # The library turns an interrupt into a bare exit code.
+        if code == INTERRUPTED and as_json:
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except HarnessError as error:
         return _fail(error.exit_code, _entries(error), _lines(error), as_json)
@@ -98,13 +101,10 @@ def _run(arguments: list[str], as_json: bool) -> int:
 
 def _program(arguments: list[str]) -> str:
     """Return how the user calls this program; a shell can only complete the installed command."""
-    script = Path(sys.argv[0]).stem == SCRIPT
-    completing = any(a.endswith("-completion") for a in arguments[:1])
-    return (
-        SCRIPT
-        if script or completing or f"_{SCRIPT.upper()}_COMPLETE" in os.environ
-        else ("python -m harness")
-    )
+    asked = arguments[:1] in (["--show-completion"], ["--install-completion"])
+    completing = asked or f"_{SCRIPT.upper()}_COMPLETE" in os.environ
+    installed = Path(sys.argv[0]).stem == SCRIPT
+    return SCRIPT if completing or installed else "python -m harness"
 
 
 def _fail(code: int, entries: list[dict[str, Any]], lines: str, as_json: bool) -> int:

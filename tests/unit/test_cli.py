@@ -220,7 +220,16 @@ def test_real_command_and_start_without_heavy_libraries(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    heavy = {"transformers", "sentence_transformers", "peft", "opacus", "sklearn", "matplotlib"}
+    heavy = {
+        "torch",
+        "pandas",
+        "transformers",
+        "sentence_transformers",
+        "peft",
+        "opacus",
+        "sklearn",
+        "matplotlib",
+    }
     assert not heavy & set(done.stdout.split())
 
 
