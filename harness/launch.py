@@ -31,12 +31,9 @@ def run_scenario(
     A run that is finished does nothing; one that was interrupted goes on where it stopped.
 
     Args:
-        scenario: what to run.
-        folder: the run folder.
-        jobs: worker processes.
-        keep_going: go on after a failed cell.
-        limit: run at most so many cells.
-        progress: what the person at the terminal sees.
+        scenario, folder: what to run, and where.
+        jobs, progress: worker processes, and what the person at the terminal sees.
+        keep_going, limit: go on after a failed cell; run at most so many.
         failed_only: run only cells that failed before.
 
     Raises:

@@ -24,9 +24,9 @@ SCHEMA_FILE = "scenario.schema.json"
 _HEAD = """\
 # yaml-language-server: $schema={schema}
 # Yours to change. Check it, see what it will cost, run it:
-#   python -m harness validate {path}
-#   python -m harness plan {path}
-#   python -m harness run {path}
+#   python -m harness validate {name}
+#   python -m harness plan {name}
+#   python -m harness run {name}
 # A list of values under `defenses` or of client fractions is a sweep; -S KEY=VALUE replaces any
 # value for one run; `python -m harness list systems|attacks|defenses|datasets` says what else there
 # is, with every parameter and its default.
@@ -52,7 +52,7 @@ def pack_files(folder: Path, names: list[str]) -> list[NewFile]:
     for name in names:
         path = folder / PACKS[name]
         body = files("scenarios").joinpath(PACKS[name]).read_text(encoding="utf-8")
-        head = _HEAD.format(schema=SCHEMA_FILE, path=path)
+        head = _HEAD.format(schema=SCHEMA_FILE, name=path.name)
         found.append(NewFile(path, (head + body).encode()))
     return found
 

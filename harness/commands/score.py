@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from harness.terminal import Terminal, emit
 
 if TYPE_CHECKING:
     from harness.rescore import Rescored
+    from harness.rows import SampleBlock
 
 SHOWN = 20
 """Disagreements printed in words; JSON holds them all."""
@@ -36,35 +39,30 @@ def score(
     """
     if draws is not None and out is None:
         raise ScenarioError("--draws changes the intervals of the tables in --out DIR: give both")
-    from harness.results import (
-        read_rows,
-        read_samples,
-        sample_blocks,
-        verify_results,
-        write_results,
-    )
+    from harness.rescore import rescore
+    from harness.results import read_rows, read_samples, sample_blocks, verify_results
     from harness.run_folder import SCENARIO
     from harness.scenario import load
 
     if not (folder / SCENARIO).is_file():
         raise DataError(f"{folder}: no run there ({SCENARIO} is missing)")
-    from harness.rescore import rescore
-
     written_with = load(folder / SCENARIO).evaluation.bootstrap
     samples = sample_blocks(read_samples(folder))
     found = rescore(read_rows(folder), samples, written_with, draws)
     changed = verify_results(folder)
     if out is not None:
-        _claim(out, folder)
-        write_results(out, found.rows, samples)
+        _write(out, folder, found, samples, draws or written_with)
     _show(folder, found, changed, out, as_json)
     raise typer.Exit(DataError.exit_code if found.disagreements or changed else 0)
 
 
-def _claim(out: Path, folder: Path) -> None:
-    """Make the folder of the new tables: a run of its own, that ``report`` can read."""
-    from harness.results import write_atomic
+def _write(
+    out: Path, folder: Path, found: Rescored, samples: Sequence[SampleBlock], draws: int
+) -> None:
+    """Write the new tables as a run folder that ``report`` and ``score`` can read."""
+    from harness.results import write_atomic, write_results
     from harness.run_folder import MANIFEST, SCENARIO
+    from harness.scenario import load
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ScenarioError(f"{out}: already there and not an empty folder; nothing is overwritten")
@@ -72,9 +70,13 @@ def _claim(out: Path, folder: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{out}: {error.strerror or error}") from error
-    for name in (SCENARIO, MANIFEST):
-        if (folder / name).is_file():
-            write_atomic(out / name, (folder / name).read_bytes())
+    scenario = load(folder / SCENARIO, [f"evaluation.bootstrap={draws}"])
+    write_atomic(out / SCENARIO, scenario.resolved_yaml().encode())
+    if (folder / MANIFEST).is_file():
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest["scored_again"] = {"from": folder.name, "bootstrap": draws}
+        write_atomic(out / MANIFEST, json.dumps(manifest, indent=1).encode())
+    write_results(out, found.rows, samples)
 
 
 def _show(
