@@ -28,13 +28,8 @@ def run_scenario(
 ) -> int:
     """Run a scenario into ``folder``, which the caller holds; return the exit status.
 
-    A run that is finished does nothing; one that was interrupted goes on where it stopped.
-
-    Args:
-        scenario, folder: what to run, and where.
-        jobs, progress: worker processes, and what the person at the terminal sees.
-        keep_going, limit: go on after a failed cell; run at most so many.
-        failed_only: run only cells that failed before.
+    A run that is finished does nothing; one that was interrupted goes on where it stopped; with
+    ``failed_only``, cells that have not been tried yet are left out.
 
     Raises:
         ScenarioError: the scenario does not fit its data; nothing is written.

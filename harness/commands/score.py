@@ -73,7 +73,10 @@ def _write(
     scenario = load(folder / SCENARIO, [f"evaluation.bootstrap={draws}"])
     write_atomic(out / SCENARIO, scenario.resolved_yaml().encode())
     if (folder / MANIFEST).is_file():
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        try:
+            manifest = json.loads((folder / MANIFEST).read_bytes())
+        except ValueError as error:
+            raise DataError(f"{folder / MANIFEST}: not JSON: {error}") from error
         manifest["scored_again"] = {"from": folder.name, "bootstrap": draws}
         write_atomic(out / MANIFEST, json.dumps(manifest, indent=1).encode())
     write_results(out, found.rows, samples)
