@@ -1,4 +1,8 @@
-"""What a plan will cost and where it leaves its theory, as far as it can be known beforehand."""
+"""What a plan will cost and where it leaves its theory, as far as it can be known beforehand.
+
+Time, memory and disk come from cells of earlier runs that were measured; where there are none, from
+the system's own estimate; else they are unknown.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from harness.cells import Cell
 from harness.core.defense import Federation
 from harness.core.registry import DEFENSES, SYSTEMS
 from harness.core.system import System
+from harness.measured import Cost
 from harness.plan import Plan
 from harness.plugins import PluginSpec, build
 
@@ -57,16 +62,18 @@ class Group:
         dataset: label.
         cells: how many.
         trainings: distinct ones.
+        measured: cells whose cost an earlier run measured.
         clients: population, None where the data is not at hand.
-        seconds: expected time of all trainings on one process, None where unknown.
-        memory_bytes: expected peak of one training, None where unknown.
-        disk_bytes: expected size of everything kept, None where unknown.
+        seconds: expected time of all cells on one process, None where unknown.
+        memory_bytes: expected peak of one process, None where unknown.
+        disk_bytes: expected size of the cells' tables, None where unknown.
     """
 
     system: str
     dataset: str
     cells: int
     trainings: int
+    measured: int
     clients: int | None
     seconds: float | None
     memory_bytes: float | None
@@ -92,21 +99,28 @@ class Forecast:
     seconds: float | None
 
 
-def forecast(plan: Plan, facts: Mapping[str, DataFacts], jobs: int = 1) -> Forecast:
+def forecast(
+    plan: Plan,
+    facts: Mapping[str, DataFacts],
+    jobs: int = 1,
+    measured: Mapping[str, Cost] | None = None,
+) -> Forecast:
     """Return what a plan will cost.
 
     A system may offer ``estimate_seconds``, ``estimate_memory_bytes`` and ``estimate_disk_bytes``,
-    each given the federation; without them, or without the data, the figure is unknown.
+    each given the federation; without them, or without the data, the figure is unknown. A group
+    of cells of which only some were measured is unknown as well.
 
     Args:
         plan: the expanded scenario.
         facts: sizes of the data sets that are at hand, by label.
         jobs: cells that run at once.
+        measured: costs from earlier runs, by id of the cell.
     """
     grouped: dict[tuple[str, str], list[Cell]] = {}
     for cell in plan.cells:
         grouped.setdefault((cell.system.label, cell.dataset_label), []).append(cell)
-    groups = tuple(_group(cells, facts) for cells in grouped.values())
+    groups = tuple(_group(cells, facts, measured or {}) for cells in grouped.values())
     times = [group.seconds for group in groups]
     known = [seconds for seconds in times if seconds is not None]
     total = sum(known) / max(1, jobs) if len(known) == len(times) else None
@@ -114,23 +128,32 @@ def forecast(plan: Plan, facts: Mapping[str, DataFacts], jobs: int = 1) -> Forec
     return Forecast(groups, len(plan.cells), plan.trainings, theory, total)
 
 
-def _group(cells: list[Cell], facts: Mapping[str, DataFacts]) -> Group:
-    one = cells[0]
+def _group(
+    cells: list[Cell], facts: Mapping[str, DataFacts], measured: Mapping[str, Cost]
+) -> Group:
+    one, costs = cells[0], [measured[cell.id] for cell in cells if cell.id in measured]
     trainings = len({cell.training for cell in cells})
     sizes = facts.get(one.dataset_label)
     system = build(SYSTEMS, one.system)
     federation = _federation(system, sizes) if sizes else None
     seconds = _estimate(system, "estimate_seconds", federation)
+    memory = _estimate(system, "estimate_memory_bytes", federation)
     disk = _estimate(system, "estimate_disk_bytes", federation)
+    seconds = None if seconds is None else seconds * trainings
+    disk = None if disk is None else disk * trainings
+    if len(costs) == len(cells):
+        seconds, disk = sum(c.seconds for c in costs), sum(c.disk_bytes for c in costs)
+        memory = max(c.memory_bytes for c in costs)
     return Group(
         system=one.system.label,
         dataset=one.dataset_label,
         cells=len(cells),
         trainings=trainings,
+        measured=len(costs),
         clients=federation.num_clients if federation else None,
-        seconds=None if seconds is None else seconds * trainings,
-        memory_bytes=_estimate(system, "estimate_memory_bytes", federation),
-        disk_bytes=None if disk is None else disk * trainings,
+        seconds=seconds,
+        memory_bytes=memory,
+        disk_bytes=disk,
     )
 
 

@@ -24,10 +24,12 @@ def run_scenario(
     keep_going: bool,
     limit: int | None,
     progress: Progress,
+    failed_only: bool = False,
 ) -> int:
     """Run a scenario into ``folder``, which the caller holds; return the exit status.
 
-    A run that is finished does nothing; one that was interrupted goes on where it stopped.
+    A run that is finished does nothing; one that was interrupted goes on where it stopped; with
+    ``failed_only``, cells that have not been tried yet are left out.
 
     Raises:
         ScenarioError: the scenario does not fit its data; nothing is written.
@@ -46,12 +48,13 @@ def run_scenario(
         memory_bytes=scenario.compute.memory_bytes(),
         fail_fast=not keep_going,
     )
-    if sweep.finished():
+    # A retry still has to bring the tables up to date.
+    if sweep.finished() and not failed_only:
         progress.line(f"{folder}: every cell is done already")
         return 0
     status = "interrupted"
     try:
-        status = _swept(sweep, limit, progress)
+        status = _swept(sweep, limit, failed_only, progress)
     finally:
         spent = ", ".join(f"{stage} {duration(s)}" for stage, s in sweep.timings.items())
         progress.line(f"time by stage, summed over processes: {spent or 'none'}")
@@ -59,10 +62,10 @@ def run_scenario(
     return 4 if sweep.failed else 0
 
 
-def _swept(sweep: Sweep, limit: int | None, progress: Progress) -> str:
+def _swept(sweep: Sweep, limit: int | None, failed_only: bool, progress: Progress) -> str:
     """Run the cells and return how the run ended."""
     try:
-        sweep.run(limit)
+        sweep.run(limit, failed_only)
     except RunError as error:
         progress.line(str(error))
         return "failed"

@@ -54,6 +54,7 @@ __all__ = [
     "read_samples",
     "read_table",
     "sample_batches",
+    "sample_blocks",
     "student_t",
     "verify_results",
     "write_atomic",
@@ -170,6 +171,19 @@ def sample_batches(folder: Path) -> Iterator[pa.RecordBatch]:
     if path.exists():
         with _opened(path, _SAMPLE_SCHEMA.names) as file:
             yield from file.iter_batches(_BATCH)
+
+
+def sample_blocks(table: pd.DataFrame) -> list[SampleBlock]:
+    """Return the blocks that a frame of samples was written from."""
+    keys = ["cell", "attack", "metric", "k", "protocol"]
+    return [
+        SampleBlock(
+            **group[keys].astype({"k": int}).iloc[0].to_dict(),
+            units=group["unit"].to_numpy(),
+            values=group["value"].to_numpy(),
+        )
+        for _, group in table.groupby(keys, sort=False, observed=True)
+    ]
 
 
 def verify_results(folder: Path) -> tuple[str, ...]:

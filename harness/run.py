@@ -19,7 +19,7 @@ from harness.fed.training import Outcome
 from harness.provenance import package_versions
 from harness.rows import Row, SampleBlock
 from harness.score import score_answers, score_claims, score_recommendations
-from harness.sheet import NAN, Sheet
+from harness.sheet import NAN, Sheet, score_seeds
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def run_cell(cell: Cell, base: dict[str, Any], desk: Desk) -> CellResult:
     clock.lap("training")
     sheet = Sheet(
         _row_base(cell, case, outcome, base),
-        Seeds(cell.seed).child("score"),
+        score_seeds(cell.seed),
         cell.evaluation.bootstrap,
     )
     score_system(sheet, cell, case, outcome)

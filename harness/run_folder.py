@@ -19,6 +19,8 @@ from harness.scenario import Scenario
 
 LOCK = ".lock"
 SCENARIO = "scenario.yaml"
+RESULTS = "results.parquet"
+MANIFEST = "manifest.json"
 MAX_NAME = 80
 _RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import psutil
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from harness.core.params import Params
 
@@ -37,13 +44,24 @@ def _round(value: Any) -> Any:
     return value
 
 
+_SHARE_SCHEMA = {"type": "number", "minimum": 0, "maximum": 1}
 Fractions = Annotated[
     tuple[Share, ...],
     BeforeValidator(listed),
     Field(min_length=1),
     AfterValidator(distinct),
+    # Editors see what may be written: one share, or a sweep over several.
+    WithJsonSchema(
+        {"anyOf": [_SHARE_SCHEMA, {"type": "array", "minItems": 1, "items": _SHARE_SCHEMA}]}
+    ),
 ]
-Round = Annotated[Any, BeforeValidator(_round)]
+Round = Annotated[
+    Any,
+    BeforeValidator(_round),
+    WithJsonSchema(
+        {"anyOf": [{"enum": ["first", "middle", "last"]}, {"type": "integer", "minimum": 0}]}
+    ),
+]
 
 
 class NoisyClients(Params):

@@ -15,6 +15,20 @@ from harness.rows import Better, Protocol, Row, SampleBlock, Side
 NAN = float("nan")
 
 
+def score_seeds(seed: int) -> Seeds:
+    """Return the streams of the sheet of a cell with this root seed."""
+    return Seeds(seed).child("score")
+
+
+def bootstrap_stream(seed: int, metric: str, k: int, attack: str) -> np.random.Generator:
+    """Return the stream that the interval of one row was resampled with."""
+    return _stream(score_seeds(seed), metric, k, attack)
+
+
+def _stream(seeds: Seeds, metric: str, k: int, attack: str) -> np.random.Generator:
+    return seeds.numpy("bootstrap", metric, k, attack)
+
+
 @dataclass
 class Sheet:
     """Rows and per-unit samples of one cell.
@@ -48,7 +62,7 @@ class Sheet:
     ) -> None:
         """Enter the mean of a per-unit metric with its bootstrap interval over units."""
         values = np.asarray(values, dtype=np.float64)
-        rng = self.seeds.numpy("bootstrap", metric, k, attack)
+        rng = _stream(self.seeds, metric, k, attack)
         interval = bootstrap_mean(values, rng, draws=self.draws)
         block = SampleBlock(
             cell=self.base["cell"],

@@ -12,16 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from harness.assets import cache_dir
 from harness.cells import Cell, NotRun, canonical
-from harness.core.errors import RunError
+from harness.core.errors import DataError, RunError
 from harness.core.system import Part
 from harness.plan import Plan
 from harness.progress import Progress
-from harness.results import read_rows, read_samples, write_results
+from harness.results import (
+    read_results,
+    read_rows,
+    read_samples,
+    sample_blocks,
+    write_results,
+)
 from harness.rows import Row, SampleBlock
+from harness.run_folder import RESULTS
 from harness.stopping import Stopping
 from harness.worker import CellReport, Surroundings, prepare_cells, run_one, start_worker
 
@@ -46,7 +51,7 @@ class Sweep:
         memory_bytes: what all local training may take together.
         fail_fast: stop at the first failed cell.
         timings: stage to seconds, summed over cells.
-        failed: cell id to reason.
+        failed: cell id to reason, of this run and of earlier ones until the cell succeeds.
     """
 
     folder: Path
@@ -61,15 +66,20 @@ class Sweep:
     failed: dict[str, str] = field(default_factory=dict[str, str])
     _stop: Stopping = field(default_factory=lambda: Stopping(CONTEXT.Event()))
 
-    def run(self, limit: int | None = None) -> None:
+    def run(self, limit: int | None = None, failed_only: bool = False) -> None:
         """Run every cell that is not done yet, then write the tables of the whole run.
+
+        Args:
+            limit: run at most so many.
+            failed_only: leave out the cells that have not been tried.
 
         Raises:
             RunError: a cell failed and ``fail_fast`` is set; finished cells are kept.
             KeyboardInterrupt: a signal asked to stop; finished cells and rounds are kept.
         """
+        self._recall_failures()
         todo = [cell for cell in self.plan.cells if not self._done(cell)]
-        chosen = todo[:limit]
+        chosen = [cell for cell in todo if not failed_only or cell.id in self.failed][:limit]
         self.progress.start(len(chosen))
         try:
             with self._stop.on_signals():
@@ -81,6 +91,16 @@ class Sweep:
     def finished(self) -> bool:
         """Whether every cell of the plan is done."""
         return all(self._done(cell) for cell in self.plan.cells)
+
+    def _recall_failures(self) -> None:
+        """Take over why cells failed before, so that no reason is lost until a cell succeeds."""
+        try:
+            earlier = failed_cells(self.folder)
+        except DataError as error:
+            self.progress.line(f"reasons of earlier failures are lost: {error}")
+            return
+        unfinished = {cell.id for cell in self.plan.cells if not self._done(cell)}
+        self.failed |= {cell: why for cell, why in earlier.items() if cell in unfinished}
 
     def _done(self, cell: Cell) -> bool:
         return (self.folder / "cells" / cell.id / "done.json").exists()
@@ -120,10 +140,12 @@ class Sweep:
         self.progress.cell_done(report.cell, sum(report.timings.values()), status)
         for stage, seconds in report.timings.items():
             self.timings[stage] = self.timings.get(stage, 0.0) + seconds
-        if report.error:
-            self.failed[report.cell] = report.error
-            if self.fail_fast:
-                raise RunError(f"{report.cell}: {report.error}")
+        if not report.error:
+            self.failed.pop(report.cell, None)
+            return
+        self.failed[report.cell] = report.error
+        if self.fail_fast:
+            raise RunError(f"{report.cell}: {report.error}")
 
     def _pool(self, jobs: int, threads: int) -> ProcessPoolExecutor:
         given = Surroundings(
@@ -166,7 +188,7 @@ class Sweep:
             if self._done(cell):
                 part = self.folder / "cells" / cell.id
                 rows.extend(read_rows(part))
-                samples.extend(_blocks(read_samples(part)))
+                samples.extend(sample_blocks(read_samples(part)))
         write_results(self.folder, rows, samples)
 
     def _not_run_rows(self) -> list[Row]:
@@ -191,6 +213,19 @@ class Sweep:
                 )
             )
         return rows
+
+
+def failed_cells(folder: Path) -> dict[str, str]:
+    """Return the cells that a run folder's table holds as failed, with the reason of each.
+
+    Raises:
+        DataError: there is a table, but it can't be read.
+    """
+    if not (folder / RESULTS).is_file():
+        return {}
+    table = read_results(folder)
+    rows = table[(table["status"] == "failed") & (table["metric"] == "cell")]
+    return dict(zip(rows["cell"], rows["reason"], strict=True))
 
 
 def shared_preparations(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -234,15 +269,3 @@ def _not_run(entry: NotRun, base: dict[str, Any]) -> Row:
         status=entry.status,
         reason=entry.reason,
     )
-
-
-def _blocks(table: pd.DataFrame) -> list[SampleBlock]:
-    keys = ["cell", "attack", "metric", "k", "protocol"]
-    return [
-        SampleBlock(
-            **group[keys].astype({"k": int}).iloc[0].to_dict(),
-            units=group["unit"].to_numpy(),
-            values=group["value"].to_numpy(),
-        )
-        for _, group in table.groupby(keys, sort=False, observed=True)
-    ]

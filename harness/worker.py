@@ -106,6 +106,7 @@ def run_one(cell: Cell, base: dict[str, Any], folder: Path) -> CellReport:
         # Written last: a cell counts as finished only with all its tables on disk.
         done = json.dumps({"timings": result.timings})
         write_atomic(folder / "done.json", done.encode())
+        (folder / "error.txt").unlink(missing_ok=True)
         shutil.rmtree(folder / "rounds", ignore_errors=True)
         return result.timings
 

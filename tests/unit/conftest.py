@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
+import harness.editor_schema
 import harness.listing
 import harness.plugins
 import harness.reading.resolve
@@ -136,9 +137,9 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(registry, "_classes", {})
         for name, plugin in entries.items():
             registry.register(name)(plugin)
-    for module in (harness.scenario, harness.plugins):
+    for module in (harness.scenario, harness.plugins, harness.editor_schema):
         monkeypatch.setattr(module, "load_plugins", lambda: None)
-    for module in (harness.reading.resolve, harness.listing):
+    for module in (harness.reading.resolve, harness.listing, harness.editor_schema):
         monkeypatch.setattr(module, "dataset_model", lambda: DatasetConfig)
 
 

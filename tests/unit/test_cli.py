@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import harness.cli
+import harness.commands.run
+import harness.commands.working
 import harness.forecast
 import harness.plan
 from harness.cli import main
@@ -45,7 +46,9 @@ def sweep(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object,
     stand_in = types.ModuleType("harness.launch")
     stand_in.run_scenario = run_scenario  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "harness.launch", stand_in)
-    monkeypatch.setattr(harness.cli, "_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr(
+        harness.commands.working, "write_report", lambda folder: folder / "report.html"
+    )
     monkeypatch.chdir(tmp_path)
     return calls
 
@@ -141,7 +144,7 @@ def test_plan_shows_counts_and_theory(
 def test_large_grid_needs_confirmation(
     write: Write, sweep: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness.cli, "MAX_CELLS", 3)
+    monkeypatch.setattr(harness.commands.run, "MAX_CELLS", 3)
     path = str(write())
     assert main(["run", path]) == 2
     assert sweep == []

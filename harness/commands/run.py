@@ -1,0 +1,53 @@
+"""``run``: train, attack and score a scenario, and write its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands.arguments import File, ForceUnlock, Jobs, KeepGoing, Overrides
+from harness.core.errors import ScenarioError
+
+MAX_CELLS = 10_000
+"""A plan with more cells than this is only run when the user confirms it."""
+
+
+def run(
+    scenario: File,
+    overrides: Overrides = None,
+    jobs: Jobs = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; default runs/NAME")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="run at most so many cells")] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(metavar="GB", help="for local training; default: most of what is free"),
+    ] = None,
+    keep_going: KeepGoing = True,
+    force_unlock: ForceUnlock = False,
+    yes: Annotated[bool, typer.Option(help=f"run more than {MAX_CELLS} cells")] = False,
+) -> None:
+    """Train, attack and score a scenario, and write its report."""
+    from harness.plan import expand
+    from harness.run_folder import claim, default_folder
+    from harness.scenario import load
+
+    bound = [] if memory is None else [f"compute.memory={memory}"]
+    loaded = load(scenario, [*(overrides or ()), *bound])
+    plan = expand(loaded)
+    cells = len(plan.cells)
+    if cells > MAX_CELLS and limit is None and not yes:
+        raise ScenarioError(f"{scenario}: {cells} cells, more than {MAX_CELLS}; add --yes to run")
+    from harness.commands.working import work
+    from harness.launch import run_scenario
+
+    folder, processes = out or default_folder(loaded), jobs or loaded.compute.jobs
+    claim(folder, loaded)
+    work(
+        folder,
+        lambda progress: run_scenario(loaded, folder, processes, keep_going, limit, progress),
+        jobs=processes,
+        force_unlock=force_unlock,
+        warnings=plan.warnings,
+    )

@@ -1,0 +1,1 @@
+"""The project's scenarios; ``python -m harness init`` copies some of them to start from."""
