@@ -18,28 +18,31 @@ Threat model: an honest-but-curious server that sees the uploads, owns the publi
 domains and encoder, and knows which defence runs with its parameters (Kerckhoffs). It reads these
 parameters from the view and branches on them, never on a defence's name.
 
-Cost: for each draw and domain items² × dim multiply-adds; items² counts.
+Cost: for each draw and domain items² × dim multiply-adds; at most one count an item and draw. The
+scores are made a block of uploads at a time.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
+from scipy.sparse import csr_array
 from torch import Tensor
 
-from attacks.nearest_neighbor import cosines, last_upload
+from attacks.nearest_neighbor import last_upload
 from harness.core.attack import InferenceAttack, ItemIdentity
+from harness.core.cosine import cosines, products, unit_rows
 from harness.core.messages import EmbeddingUpload
+from harness.core.neighbors import nearest
 from harness.core.observe import ThreatModel, View
 from harness.core.params import Paper, Params
 from harness.core.registry import ATTACKS
+from harness.core.scores import RowScores
 from harness.core.seeds import Seeds
-
-CHUNK = 2048
 
 
 class Mechanism(NamedTuple):
@@ -109,68 +112,96 @@ class InverseCodebook(InferenceAttack):
         known = [mechanism for mechanism in found if mechanism is not None]
         if not known:
             return ItemIdentity(upload.domain.clone(), scores)
-        scores = scores / 4 - 2.0  # below every score of the sender's own domain
+        mechanism = known[-1]
+        if self.config.map == "noise free":
+            mechanism = mechanism._replace(sigma=0.0)
+        samples = 1 if self.config.map == "noise free" else self.config.samples
+        books: dict[int, Codebook] = {}
         for domain in upload.domain.unique().tolist():
-            rows = (upload.domain == domain).nonzero().flatten()
             items = (catalogue.domain == domain).nonzero().flatten()
-            vectors = F.normalize(catalogue.vectors[items].to(upload.vectors.dtype), dim=1)
-            inverted = self._invert(
-                upload.vectors[rows], vectors, known[-1], seeds.child("domain", domain)
-            )
-            scores[rows.unsqueeze(1), items] = inverted
-        return ItemIdentity(upload.domain.clone(), scores)
+            vectors = unit_rows(catalogue.vectors[items].to(upload.vectors.dtype))
+            stream = seeds.child("domain", domain)
+            books[domain] = Codebook.drawn(items, vectors, mechanism, samples, stream)
 
-    def _invert(
-        self,
-        uploads: Float[Tensor, "upload dim"],
+        def make(rows: Int[Tensor, " row"]) -> Float[Tensor, "row item"]:
+            similarity = scores.make(rows)
+            values = similarity / 4 - 2.0  # below every score of the sender's own domain
+            for domain in upload.domain[rows].unique().tolist():
+                own, book = (upload.domain[rows] == domain).nonzero().flatten(), books[domain]
+                inverted = book.invert(upload.vectors[rows[own]], similarity[own][:, book.items])
+                values[own.unsqueeze(1), book.items] = inverted
+            return values
+
+        return ItemIdentity(upload.domain.clone(), RowScores(scores.shape, make))
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """The replacement of one domain's items, turned round.
+
+    Attributes:
+        items: the domain's items in the catalogue.
+        vectors: their unit vectors.
+        mechanism: what is inverted.
+        samples: noise draws.
+        sources: how often item j (row) came from item i (column), over the draws; sparse, since
+            an item has at most one replacement a draw. None where nothing is replaced.
+    """
+
+    items: Int[Tensor, " item"]
+    vectors: Float[Tensor, "item dim"]
+    mechanism: Mechanism
+    samples: int
+    sources: csr_array | None
+
+    @classmethod
+    def drawn(
+        cls,
+        items: Int[Tensor, " item"],
         vectors: Float[Tensor, "item dim"],
         mechanism: Mechanism,
+        samples: int,
         seeds: Seeds,
+    ) -> Codebook:
+        """Simulate the mechanism ``samples`` times."""
+        replaced = mechanism.upload != "noisy_self" and len(vectors) >= 2
+        sources = simulated_sources(vectors, mechanism, samples, seeds) if replaced else None
+        return cls(items, vectors, mechanism, samples, sources)
+
+    def invert(
+        self, uploads: Float[Tensor, "upload dim"], similarity: Float[Tensor, "upload item"]
     ) -> Float[Tensor, "upload item"]:
         """Score the domain's items for its uploads: likelihood first, cosine among equals."""
-        similarity = cosines(uploads, vectors)
-        if mechanism.upload == "noisy_self" or len(vectors) < 2:
+        if self.sources is None:
             return similarity
-        noise_free = self.config.map == "noise free"
-        samples = 1 if noise_free else self.config.samples
-        used = mechanism._replace(sigma=0.0) if noise_free else mechanism
-        codebook = codebook_frequencies(vectors, used, samples, seeds)
         seen = similarity.argmax(1)
-        if mechanism.upload == "clean_neighbor" or mechanism.sigma == 0:
-            likelihood = codebook[:, seen].T
+        if self.mechanism.upload == "clean_neighbor" or self.mechanism.sigma == 0:
+            likelihood = torch.from_numpy(self.sources[seen.numpy()].toarray())
         else:
-            came_out = torch.softmax(uploads @ vectors.T / mechanism.sigma**2, dim=1)
-            likelihood = came_out @ codebook.T
-        scores = likelihood + (similarity + 1) / (4 * samples)
-        if mechanism.excludes_self and mechanism.upload == "clean_neighbor":
+            exponents = products(uploads, self.vectors) / self.mechanism.sigma**2
+            came_out = torch.softmax(exponents, dim=1).numpy()
+            # Sources first: a sparse matrix times contiguous rows, one for each item that came out.
+            likelihood = torch.from_numpy((self.sources.T @ came_out.T).T)
+        scores = likelihood + (similarity + 1) / (4 * self.samples)
+        if self.mechanism.excludes_self and self.mechanism.upload == "clean_neighbor":
             scores[torch.arange(len(uploads)), seen] = -1.0
         return scores
 
 
-def codebook_frequencies(
+def simulated_sources(
     vectors: Float[Tensor, "item dim"], mechanism: Mechanism, samples: int, seeds: Seeds
-) -> Float[Tensor, "item item"]:
-    """Return how often item i (row) was replaced by item j (column) over noise draws."""
-    counts = vectors.new_zeros(len(vectors), len(vectors))
+) -> csr_array:
+    """Return how often item j (row) replaced item i (column), as a share of the noise draws."""
     everyone = torch.arange(len(vectors))
+    released: list[Tensor] = []
     for draw in range(samples):
         noise = torch.randn(vectors.shape, generator=seeds.torch(draw), dtype=vectors.dtype)
         noisy = vectors + mechanism.sigma * noise
         candidates = noisy if mechanism.compares_noisy else vectors
-        counts[everyone, replacements(noisy, candidates, mechanism.excludes_self)] += 1
-    return counts / samples
-
-
-def replacements(
-    noisy: Float[Tensor, "item dim"], candidates: Float[Tensor, "item dim"], excludes_self: bool
-) -> Int[Tensor, " item"]:
-    """Return each noisy vector's nearest candidate by cosine (the mechanism as published)."""
-    candidates = F.normalize(candidates, dim=1)
-    chosen: list[Tensor] = []
-    for start in range(0, len(noisy), CHUNK):
-        similarity = noisy[start : start + CHUNK] @ candidates.T
-        if excludes_self:
-            rows = torch.arange(len(similarity))
-            similarity[rows, rows + start] = float("-inf")
-        chosen.append(similarity.argmax(1))
-    return torch.cat(chosen)
+        own = everyone if mechanism.excludes_self else None
+        released.append(nearest(noisy, candidates, exclude=own).items[:, 0])
+    places = (torch.cat(released).numpy(), everyone.repeat(samples).numpy())
+    once = torch.ones(len(vectors) * samples, dtype=vectors.dtype).numpy()
+    sources = csr_array((once, places), shape=(len(vectors), len(vectors)))
+    sources.data /= samples
+    return sources

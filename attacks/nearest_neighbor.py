@@ -11,16 +11,13 @@ index inside a domain is private to the domain.
 Threat model: an honest-but-curious server that sees the uploads, owns the public catalogue and
 runs the same public encoder.
 
-Cost: uploads × items × dim multiply-adds, and the uploads × items scores.
+Cost: uploads × items × dim multiply-adds; the scores are made a block of uploads at a time.
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
-
 from harness.core.attack import InferenceAttack, ItemIdentity
+from harness.core.cosine import cosines
 from harness.core.messages import EmbeddingUpload
 from harness.core.observe import ThreatModel, View
 from harness.core.params import Paper
@@ -61,10 +58,3 @@ def last_upload(view: View) -> EmbeddingUpload | None:
     """Return the last recorded upload, None if there is none."""
     uploads = [m for _, m in view.messages() if isinstance(m, EmbeddingUpload) and len(m)]
     return uploads[-1] if uploads else None
-
-
-def cosines(
-    vectors: Float[Tensor, "upload dim"], catalogue: Float[Tensor, "item dim"]
-) -> Float[Tensor, "upload item"]:
-    """Return the cosine of every pair; 0 for a zero vector."""
-    return F.normalize(vectors, dim=1) @ F.normalize(catalogue.to(vectors.dtype), dim=1).T

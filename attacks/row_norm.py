@@ -14,7 +14,8 @@ part in before the norm is taken (noise shrinks as 1/√rounds).
 Threat model: an honest-but-curious server that sees every client's update, knows the
 catalogue's size, and follows the protocol.
 
-Cost: clients × items scores; ``average`` reads every recorded round once.
+Cost: one pass over the rows sent; ``average`` reads every recorded round once a client. The
+clients × items scores are made a block of clients at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -31,6 +32,7 @@ from harness.core.messages import PAD, ModelUpdate
 from harness.core.observe import ThreatModel, View
 from harness.core.params import Paper, Params
 from harness.core.registry import ATTACKS
+from harness.core.scores import RowScores
 from harness.core.seeds import Seeds
 
 
@@ -68,11 +70,17 @@ class RowNorm(InferenceAttack):
         recorded = updates(view)
         index, observed = recorded[0 if self.config.observe == "first" else -1]
         used = [m for _, m in recorded] if self.config.combine == "average" else [observed]
-        scores = torch.zeros(len(observed), view.num_items)
-        for place, client in enumerate(observed.clients.tolist()):
-            norms = mean_rows(used, client, view.num_items).norm(dim=1)
-            scores[place] = norms if self.config.score == "norm" else norms > 0
-        return ItemMembership(observed.clients.clone(), scores, index)
+        num_items = view.num_items
+
+        def make(rows: Int[Tensor, " row"]) -> Float[Tensor, "row item"]:
+            scores = torch.zeros(len(rows), num_items)
+            for place, client in enumerate(observed.clients[rows].tolist()):
+                norms = mean_rows(used, client, num_items).norm(dim=1)
+                scores[place] = norms if self.config.score == "norm" else norms > 0
+            return scores
+
+        shape = (len(observed), num_items)
+        return ItemMembership(observed.clients.clone(), RowScores(shape, make), index)
 
 
 def updates(view: View) -> list[tuple[int, ModelUpdate]]:

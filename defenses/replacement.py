@@ -29,19 +29,19 @@ from typing import Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from harness.core.defense import Defense, Federation
 from harness.core.errors import RunError
 from harness.core.messages import EmbeddingUpload, Message
+from harness.core.neighbors import nearest
 from harness.core.params import Paper, Params
 from harness.core.registry import DEFENSES
 from harness.core.seeds import Seeds
 
 M = TypeVar("M", bound=Message)
-CHUNK = 2048
 
 
 class ReplacementConfig(Params):
@@ -103,26 +103,7 @@ class Replacement(Defense):
         exclude = config.self_neighbor == "exclude"
         if exclude and len(vectors) < 2:
             raise RunError(f"replacement: domain {domain} has one item, so no other to send")
-        chosen = nearest(noisy, noisy if config.compare == "noisy" else clean, exclude)
+        candidates = noisy if config.compare == "noisy" else clean
+        own = torch.arange(len(vectors)) if exclude else None
+        chosen = nearest(noisy, candidates, exclude=own).items[:, 0]
         return noisy[chosen] if config.upload == "noisy_neighbor" else clean[chosen]
-
-
-def nearest(
-    queries: Float[Tensor, "item dim"], candidates: Float[Tensor, "item dim"], exclude_self: bool
-) -> Int[Tensor, " item"]:
-    """Return each query's candidate of largest cosine, a chunk of queries at a time.
-
-    Args:
-        queries: one vector for each item; its length does not matter.
-        candidates: vectors of the same items in the same order.
-        exclude_self: leave out the candidate of the query's own place (equations 4 and 5).
-    """
-    candidates = F.normalize(candidates, dim=1)
-    chosen: list[Tensor] = []
-    for start in range(0, len(queries), CHUNK):
-        similarity = queries[start : start + CHUNK] @ candidates.T
-        if exclude_self:
-            rows = torch.arange(len(similarity))
-            similarity[rows, rows + start] = float("-inf")
-        chosen.append(similarity.argmax(1))
-    return torch.cat(chosen)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 
 from harness.core.attack import (
     Claims,
@@ -15,6 +16,7 @@ from harness.core.attack import (
     ItemIdentity,
     ItemMembership,
 )
+from harness.core.scores import block_rows, row_blocks
 from harness.core.seeds import Seeds
 from harness.core.system import Released
 from harness.metrics import exposure, ranking, recovery, reidentification
@@ -22,6 +24,7 @@ from harness.sheet import NAN, Sheet
 from harness.truth import Truth, candidate_lists
 
 BATCH = 512
+"""Users ranked at once, or fewer where the catalogue is large."""
 
 
 def score_recommendations(
@@ -34,7 +37,7 @@ def score_recommendations(
 ) -> None:
     """Enter HR@K, NDCG@K (full ranking, items had before masked), Hit@1 sampled, and ER@K."""
     users, num_items = truth.evaluated, truth.domain.num_items
-    ranks, hits, exposed = _ranked(released, truth, count, seeds)
+    found = _ranked(released, truth, count, seeds)
     fair = (
         float(np.mean([num_items - len(np.unique(c)) for c in truth.contexts(users)]))
         if len(users)
@@ -46,12 +49,12 @@ def score_recommendations(
         if len(users):
             chance_hr = ranking.hit_ratio_chance(k, round(fair))
             chance_ndcg = ranking.ndcg_chance(k, round(fair))
-        sheet.measure("hr", users, ranking.hit_ratio(ranks, k), chance=chance_hr, **shared)
-        sheet.measure("ndcg", users, ranking.ndcg(ranks, k), chance=chance_ndcg, **shared)
+        sheet.measure("hr", users, ranking.hit_ratio(found.test, k), chance=chance_hr, **shared)
+        sheet.measure("ndcg", users, ranking.ndcg(found.test, k), chance=chance_ndcg, **shared)
     sheet.measure(
         "hit1",
         users,
-        hits,
+        found.hits,
         side="utility",
         better="higher",
         chance=1 / count,
@@ -59,37 +62,59 @@ def score_recommendations(
         protocol="sampled",
     )
     if truth.targets:
-        _score_exposure(sheet, truth, exposed, cutoffs)
+        _score_exposure(sheet, truth, found, cutoffs)
 
 
-def _ranked(
-    released: Released, truth: Truth, count: int, seeds: Seeds
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rank of the test item, Hit@1 among candidates, and ranks of the targets, by user."""
-    users = truth.evaluated
-    ranks, hits = np.zeros(len(users)), np.zeros(len(users))
-    exposed = np.zeros((len(users), len(truth.targets)))
+class _Ranked(NamedTuple):
+    """What is kept of the users' rankings.
+
+    Attributes:
+        test: rank of the test item.
+        hits: Hit@1 among candidates.
+        targets: ranks of the promoted items, NaN where the user has had one.
+        unseen: number of items that the user has not had.
+        lacking: whether the user has not had every target.
+    """
+
+    test: Float[np.ndarray, " user"]
+    hits: Float[np.ndarray, " user"]
+    targets: Float[np.ndarray, "user target"]
+    unseen: Int[np.ndarray, " user"]
+    lacking: Bool[np.ndarray, " user"]
+
+
+def _ranked(released: Released, truth: Truth, count: int, seeds: Seeds) -> _Ranked:
+    """Rank the catalogue for every evaluated user, a batch of users at a time."""
+    users, size = truth.evaluated, len(truth.evaluated)
     targets = np.array(truth.targets, dtype=np.int64)
-    for start in range(0, len(users), BATCH):
-        part = slice(start, start + BATCH)
+    found = _Ranked(
+        np.zeros(size),
+        np.zeros(size),
+        np.zeros((size, len(targets))),
+        np.zeros(size, dtype=np.int64),
+        np.zeros(size, dtype=bool),
+    )
+    batch = min(BATCH, block_rows(truth.domain.num_items))
+    for start in range(0, size, batch):
+        part = slice(start, start + batch)
         chunk = users[part]
         scores, seen = released.scores(chunk, truth.contexts(chunk)), truth.seen(chunk)
-        ranks[part] = ranking.target_rank(scores, truth.test[chunk], excluded=seen)
+        found.test[part] = ranking.target_rank(scores, truth.test[chunk], excluded=seen)
         lists, place = candidate_lists(truth, chunk, count, seeds)
         among = np.take_along_axis(scores, lists, 1)
-        hits[part] = ranking.hit_ratio(ranking.target_rank(among, place), 1)
-        exposed[part] = exposure.exposed_target_ranks(scores, targets, seen)
-    return ranks, hits, exposed
+        found.hits[part] = ranking.hit_ratio(ranking.target_rank(among, place), 1)
+        found.targets[part] = exposure.exposed_target_ranks(scores, targets, seen)
+        found.unseen[part] = seen.shape[1] - seen.sum(1)
+        found.lacking[part] = ~seen[:, targets].all(1)
+    return found
 
 
-def _score_exposure(
-    sheet: Sheet, truth: Truth, ranks: np.ndarray, cutoffs: tuple[int, ...]
-) -> None:
-    users, seen = truth.evaluated, truth.seen(truth.evaluated)
+def _score_exposure(sheet: Sheet, truth: Truth, found: _Ranked, cutoffs: tuple[int, ...]) -> None:
+    users, ranks = truth.evaluated, found.targets
     attack = sheet.base["poisoning"]
     shared: dict[str, Any] = {"side": "robustness", "attack": attack}
     for k in cutoffs:
-        chance = exposure.exposure_chance(seen, np.array(truth.targets), k)
+        chance = exposure.exposure_chance(found.unseen[found.lacking], k)
         sheet.measure(
             "er",
             users,
@@ -100,7 +125,7 @@ def _score_exposure(
             protocol="full",
             **shared,
         )
-    middle = float((truth.domain.num_items - seen.sum(1).mean() + 1) / 2) if len(users) else NAN
+    middle = float((found.unseen.mean() + 1) / 2) if len(users) else NAN
     sheet.measure(
         "target_rank",
         users,
@@ -184,13 +209,13 @@ def _membership(
     clients = claims.clients.numpy()
     rows = np.flatnonzero(truth.victims[clients])
     auc, precision, size = (np.zeros(len(rows)) for _ in range(3))
-    for place, row in enumerate(rows):
-        member = np.zeros(claims.scores.shape[1], dtype=bool)
-        member[_history(truth, int(clients[row]), protocol)] = True
-        scores = claims.scores[row].numpy()
-        auc[place] = recovery.roc_auc(scores, member)
-        precision[place] = recovery.precision_at_size(scores, member)
-        size[place] = member.mean()
+    for part, block in row_blocks(claims.scores, torch.from_numpy(rows)):
+        for place, scores in enumerate(block.numpy(), part.start):
+            member = np.zeros(claims.scores.shape[1], dtype=bool)
+            member[_history(truth, int(clients[rows[place]]), protocol)] = True
+            auc[place] = recovery.roc_auc(scores, member)
+            precision[place] = recovery.precision_at_size(scores, member)
+            size[place] = member.mean()
     victims = clients[rows]
     sheet.measure("auc", victims, auc, better="lower", chance=0.5, **shared)
     base = float(size.mean()) if len(size) else NAN
@@ -229,10 +254,13 @@ def _identity(
     shared: dict[str, Any],
 ) -> None:
     del protocol
-    scores, truth_ids = claims.scores.numpy(), np.arange(len(claims.scores))
-    honest = np.flatnonzero(truth.honest_uploads)
-    ranks = ranking.target_rank(scores[honest], truth_ids[honest], tie="average")
-    num_items = scores.shape[1]
+    # The upload's place among all uploads is its item's in the catalogue.
+    honest, num_items = np.flatnonzero(truth.honest_uploads), claims.scores.shape[1]
+    ranks, claimed = np.zeros(len(honest)), np.zeros(len(honest), dtype=np.int64)
+    for part, block in row_blocks(claims.scores, torch.from_numpy(honest)):
+        scores = block.numpy()
+        ranks[part] = ranking.target_rank(scores, honest[part], tie="average")
+        claimed[part] = scores.argmax(1)
     for k in (1, 5):
         sheet.measure(
             f"top{k}",
@@ -253,7 +281,7 @@ def _identity(
     # No chance level: whoever names every public item at random discloses all of them too.
     sheet.figure(
         "catalogue_disclosed",
-        reidentification.catalogue_disclosed(scores[honest].argmax(1), honest),
+        reidentification.catalogue_disclosed(claimed, honest),
         n=len(honest),
         better="lower",
         **shared,

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from harness.core.params import Params
+from harness.core.scores import block_rows
 from harness.core.seeds import Seeds
 from harness.core.system import Domain
 from models.backbone import BackboneName, SequenceModel, build_backbone, initial_table
@@ -136,7 +137,8 @@ def validation_ndcg(model: SequenceModel, domain: Domain, k: int = 20) -> float:
     if not len(users):
         return float("nan")
     gains: list[Float[np.ndarray, " user"]] = []
-    for chunk in np.array_split(users, max(1, len(users) // 512)):
+    rows = min(512, block_rows(domain.num_items))
+    for chunk in np.array_split(users, max(1, len(users) // rows)):
         histories = [domain.histories[u] for u in chunk]
         scores = model.scores(chunk, histories)
         target = domain.validation[chunk]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from harness.core.cosine import ranking
 from harness.core.seeds import Seeds
 
 FUTURE = (
@@ -50,9 +51,7 @@ class Catalogue:
 
     def nearest(self, query: Float[np.ndarray, " dim"]) -> list[int]:
         """Return all items, the most similar to ``query`` first; ties by id."""
-        # In the vectors' own precision: a float64 query would convert all of them at every call.
-        scores = self.vectors @ query.astype(self.vectors.dtype)
-        return np.argsort(-scores, kind="stable").tolist()
+        return ranking(query, self.vectors).tolist()
 
     def centre(self, items: Sequence[int]) -> Float[np.ndarray, " dim"]:
         """Return the unit vector along the mean of the items' vectors."""

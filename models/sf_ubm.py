@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from harness.core.clusters import k_means
 from harness.core.local import Work
 from harness.core.messages import Aggregate, CentroidReturn, EmbeddingUpload, Message
 from harness.core.observe import Catalogue
@@ -207,33 +208,22 @@ class SfUbm(System):
         """Cluster all uploads (or each domain's own) and return each item its centre."""
         (message,) = messages
         assert isinstance(message, EmbeddingUpload)
-        groups = torch.zeros_like(message.domain) if self.config.federated else message.domain
+        config: SfUbmConfig = self.config
+        groups = torch.zeros_like(message.domain) if config.federated else message.domain
         vectors = torch.zeros_like(message.vectors)
         assignment = torch.zeros_like(message.domain)
         for group in groups.unique().tolist():
             rows = groups == group
-            centres, labels = self._cluster(message.vectors[rows], seeds.child("group", group))
+            centres, labels = k_means(
+                message.vectors[rows],
+                config.num_clusters,
+                max_iterations=config.max_iterations,
+                tolerance=config.tolerance,
+                seeds=seeds.child("group", group),
+            )
             vectors[rows] = centres[labels]
-            assignment[rows] = labels + group * self.config.num_clusters
+            assignment[rows] = labels + group * config.num_clusters
         return CentroidReturn(message.domain, vectors, assignment)
-
-    def _cluster(
-        self, vectors: Float[Tensor, "upload dim"], seeds: Seeds
-    ) -> tuple[Float[Tensor, "cluster dim"], Int[Tensor, " upload"]]:
-        # Imported where it is used: loading it takes longer than checking a scenario.
-        from sklearn.cluster import KMeans
-
-        config: SfUbmConfig = self.config
-        means = KMeans(
-            n_clusters=min(config.num_clusters, len(vectors)),
-            init="k-means++",
-            n_init="auto",
-            max_iter=config.max_iterations,
-            tol=config.tolerance,
-            random_state=seeds.integer("k-means") % 2**32,
-        ).fit(vectors.numpy())
-        centres = torch.from_numpy(means.cluster_centers_).to(vectors.dtype)
-        return centres, torch.from_numpy(means.labels_).long()
 
     def apply(self, state: SfUbmState, aggregate: Aggregate) -> SfUbmState:
         """Store the returned centroids."""

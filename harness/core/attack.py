@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.core.messages import Message
 from harness.core.observe import ThreatModel, View
 from harness.core.params import Component
+from harness.core.scores import RowScores
 from harness.core.seeds import Seeds
 
 M = TypeVar("M", bound=Message)
@@ -26,12 +27,12 @@ class ItemMembership(Claims):
 
     Attributes:
         clients: client ids.
-        scores: larger means more likely a member.
+        scores: larger means more likely a member; in blocks where the table would be large.
         round_index: round the claim was made on.
     """
 
     clients: Int[Tensor, " client"]
-    scores: Float[Tensor, "client item"]
+    scores: Float[Tensor, "client item"] | RowScores
     round_index: int
 
 
@@ -58,11 +59,11 @@ class ItemIdentity(Claims):
 
     Attributes:
         domain: client that sent the upload.
-        scores: larger means more likely the source.
+        scores: larger means more likely the source; in blocks where the table would be large.
     """
 
     domain: Int[Tensor, " upload"]
-    scores: Float[Tensor, "upload item"]
+    scores: Float[Tensor, "upload item"] | RowScores
 
 
 class Attack(Component):

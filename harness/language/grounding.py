@@ -166,6 +166,11 @@ class Grounder:
         """Return the nearest item of each title and its cosine."""
         if not titles:
             return []
-        similarity = self._encoder.encode([display_title(t) or t for t in titles]) @ self.vectors.T
-        best = similarity.argmax(axis=1)
-        return [(int(i), float(similarity[row, i])) for row, i in enumerate(best)]
+        # Imported where it is used: normalising a title needs no torch.
+        import torch
+
+        from harness.core.neighbors import nearest
+
+        queries = self._encoder.encode([display_title(t) or t for t in titles])
+        found = nearest(torch.from_numpy(queries), torch.from_numpy(self.vectors))
+        return list(zip(found.items[:, 0].tolist(), found.scores[:, 0].tolist(), strict=True))

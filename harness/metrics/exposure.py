@@ -51,19 +51,17 @@ def mean_target_rank(ranks: Float[np.ndarray, "user target"]) -> Float[np.ndarra
     return _mean_of_present(ranks)
 
 
-def exposure_chance(
-    seen: Bool[np.ndarray, "user item"], targets: Int[np.ndarray, " target"], k: int
-) -> float:
+def exposure_chance(unseen: Int[np.ndarray, " user"], k: int) -> float:
     """ER@k of a random order of the unseen items: mean of ``k / (|I| - |seen|)``, at most 1.
 
+    Args:
+        unseen: number of items not seen, of each user who lacks at least one target.
+        k: length of the list.
+
     Returns:
-        The mean over the users who lack at least one target; NaN where nobody does.
+        The mean over these users; NaN where there is none.
     """
-    eligible = ~seen[:, targets].all(axis=1)
-    if not eligible.any():
-        return float("nan")
-    unseen = (~seen[eligible]).sum(axis=1)
-    return float(np.minimum(1.0, k / unseen).mean())
+    return float(np.minimum(1.0, k / unseen).mean()) if len(unseen) else float("nan")
 
 
 def _mean_of_present(values: Float[np.ndarray, "user target"]) -> Float[np.ndarray, " user"]:

@@ -50,7 +50,7 @@ def target_ranks(
     tie: TieRule = "pessimistic",
 ) -> Float[np.ndarray, "user target"]:
     """As :func:`target_rank` for several targets per user, each ranked on its own."""
-    kept = np.ones(scores.shape, dtype=bool) if excluded is None else ~excluded
+    kept = True if excluded is None else ~excluded
     rows = np.arange(len(scores))
     ranks = np.empty(targets.shape, dtype=np.float64)
     for column in range(targets.shape[1]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from harness.core.scores import block_rows
 from harness.metrics.ranking import TieRule, hit_ratio, target_rank
 
 
@@ -18,7 +19,7 @@ def similarity_ranks(
     truth: Int[np.ndarray, " upload"],
     *,
     tie: TieRule = "average",
-    chunk: int = 1024,
+    chunk: int | None = None,
 ) -> Float[np.ndarray, " upload"]:
     """Rank of the true item by cosine to the upload, 1 = nearest; NaN for a NaN or zero upload.
 
@@ -29,10 +30,11 @@ def similarity_ranks(
         catalogue: the public items, encoded alike.
         truth: row of ``catalogue`` that each upload came from.
         tie: as in :mod:`harness.metrics.ranking`.
-        chunk: uploads compared at once; bounds memory at ``chunk × item`` numbers.
+        chunk: uploads compared at once, at most 1024; None takes what fits a block.
     """
     # Equal vectors are compared once: two products of the same numbers may differ in the last bit.
     distinct, place = np.unique(_unit(catalogue), axis=0, return_inverse=True)
+    chunk = min(1024, block_rows(2 * len(catalogue))) if chunk is None else chunk
     ranks = []
     for start in range(0, len(uploads), chunk):
         cosine = _unit(uploads[start : start + chunk]) @ distinct.T

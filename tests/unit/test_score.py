@@ -10,6 +10,7 @@ from harness.core.attack import InferenceAttack, ItemAtPosition, ItemIdentity, I
 from harness.core.messages import ModelUpdate
 from harness.core.observe import ThreatModel
 from harness.core.params import Paper
+from harness.core.scores import RowScores
 from harness.core.seeds import Seeds
 from harness.core.system import Answers, Domain
 from harness.score import score_answers, score_claims, score_recommendations
@@ -193,3 +194,50 @@ def test_candidates_do_not_depend_on_who_else_is_asked():
     everyone, _ = candidate_lists(truth, np.arange(NUM_USERS), 20, Seeds(4))
     some, _ = candidate_lists(truth, np.array([3, 9]), 20, Seeds(4))
     assert (everyone[[3, 9]] == some).all()
+
+
+@pytest.mark.parametrize("kind", ["identity", "membership"])
+def test_claims_in_blocks_score_like_whole_tables(kind, monkeypatch):
+    """Ties, a NaN and some dishonest rows included; one, three or all rows at a time."""
+    stream = torch.Generator().manual_seed(0)
+    table = torch.randint(0, 6, (NUM_ITEMS, NUM_ITEMS), generator=stream).float()
+    table[5, 7] = float("nan")
+    honest = np.arange(NUM_ITEMS) % 4 > 0
+    truth = _truth(honest_uploads=honest, victims=np.arange(NUM_USERS) % 3 > 0)
+    ids = torch.arange(NUM_ITEMS)
+
+    def rows(scores):
+        claims = ItemIdentity(ids, scores) if kind == "identity" else ItemMembership(ids, scores, 0)
+        sheet = _sheet()
+        score_claims(sheet, _Attack(), "probe", claims, truth, {"max_length": 50})
+        samples = [np.asarray(block.values).tobytes() for block in sheet.samples]
+        return [repr(row) for row in sheet.rows], samples
+
+    expected = rows(table)
+    lazy = RowScores((NUM_ITEMS, NUM_ITEMS), lambda chosen: table[chosen])
+    for height in (1, 3, NUM_ITEMS):
+        monkeypatch.setattr("harness.core.scores.BLOCK_BYTES", 4 * NUM_ITEMS * height)
+        assert rows(lazy) == rows(table) == expected
+
+
+def test_recommendations_ranked_a_few_users_at_a_time(monkeypatch):
+    truth = _truth(targets=(7, 9))
+    released = _Fixed(truth.test)
+
+    def rows():
+        sheet = _sheet()
+        score_recommendations(sheet, released, truth, (1, 10), 20, Seeds(0))
+        return [repr(row) for row in sheet.rows]
+
+    expected = rows()
+    monkeypatch.setattr("harness.core.scores.BLOCK_BYTES", 4 * NUM_ITEMS * 7)
+    assert rows() == expected
+    # The chance level by the matrix of who has had what, which the scorer never holds whole.
+    seen = truth.seen(truth.evaluated)
+    lacking = ~seen[:, [7, 9]].all(1)
+    sheet = _sheet()
+    score_recommendations(sheet, released, truth, (10,), 20, Seeds(0))
+    chance = np.minimum(1, 10 / (~seen[lacking]).sum(1)).mean()
+    assert _values(sheet)["er", 10].chance == chance
+    middle = (NUM_ITEMS - seen.sum(1).mean() + 1) / 2
+    assert _values(sheet)["target_rank", 0].chance == pytest.approx(middle, rel=1e-12)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.core.messages import PAD, EmbeddingUpload, Message, ModelUpdate
 from harness.core.observe import Catalogue, Grant, RoundRecord, ThreatModel, Transcript, View
+from harness.core.scores import RowScores
 
 VALUE = "blocks.0.value.weight"
 NUM_ITEMS, DIM = 30, 8
@@ -98,6 +99,8 @@ def view(
 
 def same(a: Any, b: Any) -> bool:
     """Whether two messages, aggregates or claims hold equal tensors."""
+    if isinstance(a, RowScores):
+        return type(a) is type(b) and a.shape == b.shape and same(a.dense(), b.dense())
     if isinstance(a, Tensor):
         return a.shape == b.shape and a.dtype == b.dtype and bool(torch.equal(a, b))
     if isinstance(a, dict):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from scipy.stats import norm
 
-from defenses.replacement import Replacement, nearest
+from defenses.replacement import Replacement
 from harness.core.defense import Federation
 from harness.core.errors import RunError
 from harness.core.messages import EmbeddingUpload
@@ -119,14 +119,6 @@ def test_a_domain_does_not_depend_on_the_others():
     both = upload()
     first = EmbeddingUpload(both.domain[:12], both.vectors[:12])
     assert torch.equal(sent(both).vectors[:12], sent(first).vectors)
-
-
-def test_chunks_do_not_matter(monkeypatch):
-    stream = torch.Generator().manual_seed(0)
-    vectors = torch.randn(50, 4, generator=stream)
-    whole = nearest(vectors, vectors, True)
-    monkeypatch.setattr("defenses.replacement.CHUNK", 7)
-    assert torch.equal(nearest(vectors, vectors, True), whole)
 
 
 def test_what_cannot_be_asked():
