@@ -40,7 +40,9 @@ def run(small, tmp_path_factory):
     return small.write(tmp_path_factory.mktemp("gate") / "demo")
 
 
-def test_exit_codes_and_the_table_worst_first(run, tmp_path, capsys):
+def test_exit_codes_and_the_table_worst_first(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+
     def code(*limits):
         return main(["gate", str(run), "--limits", str(limits_file(tmp_path, *limits))])
 
