@@ -232,14 +232,17 @@ def _identity(
     scores, truth_ids = claims.scores.numpy(), np.arange(len(claims.scores))
     honest = np.flatnonzero(truth.honest_uploads)
     ranks = ranking.target_rank(scores[honest], truth_ids[honest], tie="average")
-    num_items = scores.shape[1]
+    # Whose upload it is and whose item it is are both known, so a guesser without the vector picks
+    # among the sender's own items.
+    domain = claims.domain.numpy()
+    choices = np.bincount(domain)[domain[honest]]
     for k in (1, 5):
         sheet.measure(
             f"top{k}",
             honest,
             reidentification.top_k(ranks, k),
             better="lower",
-            chance=k / num_items,
+            chance=float(np.minimum(1, k / choices).mean()) if len(honest) else NAN,
             **shared,
         )
     sheet.figure(
@@ -247,7 +250,7 @@ def _identity(
         reidentification.median_rank(ranks),
         n=len(honest),
         better="higher",
-        chance=(num_items + 1) / 2,
+        chance=reidentification.median_rank_chance(choices),
         **shared,
     )
     # No chance level: whoever names every public item at random discloses all of them too.
