@@ -255,19 +255,23 @@ def _identity(
 ) -> None:
     del protocol
     # The upload's place among all uploads is its item's in the catalogue.
-    honest, num_items = np.flatnonzero(truth.honest_uploads), claims.scores.shape[1]
+    honest = np.flatnonzero(truth.honest_uploads)
     ranks, claimed = np.zeros(len(honest)), np.zeros(len(honest), dtype=np.int64)
     for part, block in row_blocks(claims.scores, torch.from_numpy(honest)):
         scores = block.numpy()
         ranks[part] = ranking.target_rank(scores, honest[part], tie="average")
         claimed[part] = scores.argmax(1)
+    # Whose upload it is and whose item it is are both known, so a guesser without the vector picks
+    # among the sender's own items.
+    domain = claims.domain.numpy()
+    choices = np.bincount(domain)[domain[honest]]
     for k in (1, 5):
         sheet.measure(
             f"top{k}",
             honest,
             reidentification.top_k(ranks, k),
             better="lower",
-            chance=k / num_items,
+            chance=float(np.minimum(1, k / choices).mean()) if len(honest) else NAN,
             **shared,
         )
     sheet.figure(
@@ -275,7 +279,7 @@ def _identity(
         reidentification.median_rank(ranks),
         n=len(honest),
         better="higher",
-        chance=(num_items + 1) / 2,
+        chance=reidentification.median_rank_chance(choices),
         **shared,
     )
     # No chance level: whoever names every public item at random discloses all of them too.

@@ -53,6 +53,24 @@ def median_rank(ranks: Float[np.ndarray, " upload"]) -> float:
     return float(np.median(measured)) if len(measured) else float("nan")
 
 
+def median_rank_chance(choices: Int[np.ndarray, " upload"]) -> float:
+    """Median rank of a guesser who orders each upload's possible items at random.
+
+    Args:
+        choices: number of items that each upload can be; its rank is uniform from 1 to that.
+    """
+    if not len(choices):
+        return float("nan")
+    sizes, counts = np.unique(choices, return_counts=True)
+    ranks = np.concatenate([np.arange(1, size + 1) for size in sizes])
+    mass = np.repeat(counts / sizes, sizes)
+    order = np.argsort(ranks, kind="stable")
+    reached = np.cumsum(mass[order]) / mass.sum()
+    # Halfway between the two middle places where one ends exactly at a half.
+    low, high = np.searchsorted(reached, [0.5 - 1e-12, 0.5 + 1e-12])
+    return float((ranks[order][low] + ranks[order][high]) / 2)
+
+
 def catalogue_disclosed(
     claimed: Shaped[np.ndarray, " upload"], owned: Shaped[np.ndarray, " item"]
 ) -> float:

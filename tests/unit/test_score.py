@@ -119,6 +119,29 @@ def test_identity_by_hand(scores, top1, median):
     assert rows["catalogue_disclosed", 0].value == 1
 
 
+def test_the_chance_of_identity_is_a_guess_among_the_senders_own_items():
+    """Who knows the sender's domain and nothing else names a random item of it."""
+    domain = torch.tensor([0] * 10 + [1] * 40)
+    stream = torch.Generator().manual_seed(0)
+    own = domain.unsqueeze(1) == domain.unsqueeze(0)
+    hits: dict[str, list[float]] = {"top1": [], "top5": [], "median_rank": []}
+    for _ in range(60):
+        guesses = torch.rand(NUM_ITEMS, NUM_ITEMS, generator=stream) + 2.0 * own
+        rows = _scored(ItemIdentity(domain, guesses), _truth())
+        for metric, values in hits.items():
+            values.append(rows[metric, 0].value)
+    for metric, error in (("top1", 0.01), ("top5", 0.02), ("median_rank", 1.5)):
+        chance = rows[metric, 0].chance
+        assert np.mean(hits[metric]) == pytest.approx(chance, abs=error)
+    assert rows["top1", 0].chance == pytest.approx((10 / 10 + 40 / 40) / 50)
+    assert rows["top5", 0].chance == pytest.approx((10 * 0.5 + 40 * 0.125) / 50)
+    honest = np.arange(NUM_ITEMS) >= 10
+    rows = _scored(ItemIdentity(domain, guesses), _truth(honest_uploads=honest))
+    assert rows["top1", 0].chance == pytest.approx(1 / 40)
+    none = _scored(ItemIdentity(domain, guesses), _truth(honest_uploads=honest & ~honest))
+    assert np.isnan(none["top1", 0].chance) and none["top1", 0].n == 0
+
+
 class _Fixed:
     """Scores a chosen item of each user highest."""
 

@@ -68,3 +68,16 @@ def test_disclosed_share_of_a_random_guesser_is_its_stated_chance():
     ]
     chance = metric.catalogue_disclosed_chance(50, 200)
     assert chance == 0.25 and abs(np.mean(shares) - chance) < 4 * np.std(shares) / 500**0.5
+
+
+def test_median_rank_of_a_guesser_by_enumeration():
+    # Two uploads that can be one of 2 items and one that can be one of 4: ranks 1 and 2 have mass
+    # 2/2 + 1/4 each of 3, so half is passed at rank 2.
+    assert metric.median_rank_chance(np.array([2, 2, 4])) == 2
+    assert metric.median_rank_chance(np.full(7, 9)) == 5
+    assert metric.median_rank_chance(np.full(7, 10)) == 5.5
+    assert math.isnan(metric.median_rank_chance(np.zeros(0, dtype=np.int64)))
+    rng = np.random.default_rng(0)
+    choices = np.repeat([30, 80], [50, 20])
+    drawn = np.median([rng.integers(1, choices + 1) for _ in range(2000)])
+    assert metric.median_rank_chance(choices) == pytest.approx(drawn, abs=1)
