@@ -134,13 +134,13 @@ class Lumos(System):
 
     def local(self, state: LumosState, work: Work) -> Iterator[ModelUpdate | ModelSum]:
         """Train the cohort in chunks of similar length and yield their weight deltas."""
-        clients = work.clients.tolist()
+        clients = sorted(work.clients.tolist())
         sizes = [self._tokens(state, client) for client in clients]
         able = [place for place, tokens in enumerate(sizes) if tokens > 1]
         if not able:
             return
         order = sorted(able, key=lambda place: (sizes[place], clients[place]))
-        # A client's draws hang on its place in the cohort, not on the chunk it trains in.
+        # Draws hang on a client's place among the cohort, not on its order or on the chunk.
         shape = (len(clients), self.config.local_epochs, self.config.max_length)
         draws = work.seeds.numpy("negatives").random(shape)
         size = self._chunk_size(state, work, sizes[order[-1]])

@@ -13,7 +13,7 @@ from harness.core.messages import PAD, Message, ModelAggregate, ModelSum, ModelU
 
 
 class RunningSum:
-    """Sums over a cohort, chunk by chunk in float64; memory does not grow with the cohort.
+    """Sums over a cohort: chunks add up in float64; memory does not grow with the cohort.
 
     Args:
         num_items: size of the catalogue.
@@ -30,9 +30,8 @@ class RunningSum:
         """Add one chunk of the cohort."""
         self.clients += len(update)
         for name, delta in update.dense.items():
-            summed = delta.double()
-            if isinstance(update, ModelUpdate):
-                summed = summed.sum(0)
+            # A chunk is summed as the engine sums it, so that both ways give the same bits.
+            summed = (delta.sum(0) if isinstance(update, ModelUpdate) else delta).double()
             self.dense[name] = self.dense[name] + summed if name in self.dense else summed
         sent = update.row_ids != PAD
         items = update.row_ids[sent]

@@ -2,16 +2,17 @@
 
 | defence | setting | budget |
 |---|---|---|
-| trimmed_mean | trim 0.25, touched rows | 15 %, on MovieLens 10 % |
-| dp_fedavg | noise 0.02, clip 10, server rate 4: the utility end of its frontier | 20 % |
+| trimmed_mean | trim 0.25, touched rows | 20 %, on MovieLens 10 % |
+| dp_fedavg | noise 0.02, clip 10, server rate 4: the utility end of its frontier | 30 % |
 | local_dp | noise 0.0003, clip 10: the same | 40 % |
 | counterfactual_negatives | weight 0 | 10 % |
 | replacement | σ = 0.1, the paper's | 5 % |
 
-Utility is how far a user's test item stands above the middle of their list, −1 to 1 and 0 by
-chance, so that what is kept is kept above chance. Local DP pays a price that is not the noise's:
-every client sends every row, so LUMOS's mean over a row's senders becomes one over the cohort, and
-a quarter of the utility is gone at any noise. At noise that means something both DP defences lose
+A budget holds for the lower bound of the interval, so on the few users of the smoke data it is
+wider than the loss. Utility is how far a user's test item stands above the middle of their list, −1
+to 1 and 0 by chance, so that what is kept is kept above chance. Local DP pays a price that is not
+the noise's: every client sends every row, so LUMOS's mean over a row's senders becomes one over the
+cohort, and a quarter of the utility is gone at any noise. At noise that means something both lose
 it, which ``test_the_budget_can_be_exceeded`` shows, and that the rule can fail.
 """
 
@@ -33,10 +34,10 @@ from harness.strength import TooWeak, require_power, require_utility
 from tests.strength.bench import Bench
 
 BUDGETS: tuple[tuple[Defense, float], ...] = (
-    (TrimmedMean(trim=0.25), 0.15),
+    (TrimmedMean(trim=0.25), 0.20),
     (
         DPFedAvg(epsilon=None, noise_multiplier=0.02, clip_norm=10.0, server_learning_rate=4.0),
-        0.20,
+        0.30,
     ),
     (LocalDP(noise_multiplier=3e-4, clip_norm=10.0), 0.40),
     (CounterfactualNegatives(weight=0.0), 0.10),

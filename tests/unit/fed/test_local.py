@@ -87,7 +87,9 @@ def _slow_negatives(system, cohort, client, seeds):
     """One client's negatives ``[step, position]`` from its place in the cohort."""
     length, seen = len(HISTORIES[client]) - 1, np.unique(HISTORIES[client])
     shape = (len(cohort), system.config.local_epochs, system.config.max_length)
-    draws = seeds.numpy("negatives").random(shape)[cohort.tolist().index(client), :, :length]
+    draws = seeds.numpy("negatives").random(shape)[
+        sorted(cohort.tolist()).index(client), :, :length
+    ]
     return complement_sample((draws * (NUM_ITEMS - len(seen))).astype(np.int64), seen)
 
 
