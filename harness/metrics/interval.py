@@ -141,7 +141,9 @@ def paired_ratio(
     """Mean of ``treated`` over mean of ``baseline``, both resampled together.
 
     Args and errors are those of :func:`paired_difference`. A baseline of mean 0 has no ratio: the
-    value is NaN. Where some resample has a baseline of 0, the bounds are NaN.
+    value is NaN. Where some resample has a baseline of 0, the bounds are NaN. Hits and misses (0
+    and 1) that agree for every user give no interval of zero width: it is widened by Wilson's bound
+    on the share of users who could differ unseen.
     """
     _require_pairs(treated, baseline)
     pairs = [
@@ -156,7 +158,11 @@ def paired_ratio(
     if n < 2 or np.isnan(value):
         return Interval(float(value), np.nan, np.nan, n)
     low, high = _percentiles(_ratio(_hierarchical_means(pairs, draws, rng)), confidence)
-    return Interval(float(value), low, high, n)
+    both = np.concatenate(pairs)
+    if np.isin(both, (0.0, 1.0)).all() and (both[:, 0] == both[:, 1]).all():
+        unseen = wilson_interval(0, n, confidence=confidence).high / both[:, 1].mean()
+        low, high = min(low, value - unseen), max(high, value + unseen)
+    return Interval(float(value), float(low), float(high), n)
 
 
 def wilson_interval(successes: int, n: int, *, confidence: float = DEFAULT_CONFIDENCE) -> Interval:

@@ -121,3 +121,12 @@ def test_ratio_interval_contains_the_ratio_of_means_and_nan_without_a_baseline()
     assert found.low < 0.75 < found.high and found.high - found.low < 0.12
     zero = [np.zeros(10)]
     assert math.isnan(interval.paired_ratio(zero, zero, stream()).value)
+
+
+def test_hits_that_agree_for_every_user_are_no_proof_of_an_exact_ratio():
+    hits = np.array([1.0, 0.0] * 50)
+    found = interval.paired_ratio([hits], [hits], stream())
+    unseen = interval.wilson_interval(0, 100).high / 0.5
+    assert found.value == 1.0
+    assert (found.low, found.high) == pytest.approx((1 - unseen, 1 + unseen))
+    assert 0.9 < found.low < 0.95

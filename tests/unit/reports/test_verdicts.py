@@ -135,9 +135,11 @@ def test_damage_of_poisoning_is_paired_and_kept_utility_is_relative():
     assert bare.worst and shield.worst
     assert bare.worst.worst.advantage.value == pytest.approx(0.5, abs=0.05)
     assert bare.verdict == "does not hold" and bare.worst.worst.metric == "HR@10 lost"
-    # The same hits for every user: no damage, exactly, though users differ a lot.
-    assert shield.worst.worst.advantage[:3] == (0, 0, 0) and shield.verdict == "holds"
-    assert shield.kept[:3] == (1, 1, 1)
+    # The same hits for every user: no damage but what 1,200 users could hide, though users differ.
+    damage = shield.worst.worst.advantage
+    assert damage.value == 0 and -0.01 < damage.low < 0 < damage.high < 0.01
+    assert shield.verdict == "holds"
+    assert shield.kept.value == 1 and 0.99 < shield.kept.low < 1 < shield.kept.high < 1.01
 
 
 def test_pairing_matches_users_by_their_id_not_by_their_place():
@@ -150,7 +152,8 @@ def test_pairing_matches_users_by_their_id_not_by_their_place():
     blocks = [blocks[0], replace(blocks[1], units=shuffled, values=hits[shuffled])]
     found = Evidence(rows, frame(blocks))
     kept = found.ratio(found.estimates[1], found.estimates[0])
-    assert kept[:3] == (1, 1, 1)
+    # Matched by place, one hit in four would make the ratio wander by a fifth.
+    assert kept.value == 1 and 0.92 < kept.low < 1 < kept.high < 1.08
 
 
 def test_seeds_without_values_per_user_use_their_spread():
