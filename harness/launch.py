@@ -9,10 +9,10 @@ from pathlib import Path
 from harness.case import Prepared, check_against_data
 from harness.core.errors import RunError
 from harness.describe import describe, in_words
+from harness.files import write_atomic
 from harness.plan import Plan, expand
 from harness.progress import Progress, duration
 from harness.provenance import manifest, timestamp
-from harness.results import write_atomic
 from harness.scenario import Scenario, scenario_hash
 from harness.sweep import Sweep
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.core.errors import RunError, ScenarioError
-from harness.results import write_atomic
+from harness.files import write_atomic
 
 PACKS = {
     "clean": "clean.yaml",

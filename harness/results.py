@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -26,6 +24,7 @@ import pyarrow.parquet as pq
 
 from harness.core.errors import DataError
 from harness.digests import holds_rows, rows_digest, sha256, table_digest
+from harness.files import write_atomic
 from harness.metrics.interval import (
     Interval,
     over_seeds,
@@ -57,7 +56,6 @@ __all__ = [
     "sample_blocks",
     "student_t",
     "verify_results",
-    "write_atomic",
     "write_results",
 ]
 
@@ -204,28 +202,6 @@ def verify_results(folder: Path) -> tuple[str, ...]:
         if sha256(content) != hashes.get(_JSON_KEY) and not holds_rows(content, stored):
             problems.append("results.json differs from results.parquet")
     return tuple(problems)
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path``: a reader sees the old file or the whole new one, never half.
-
-    Raises:
-        DataError: the folder cannot be written to, or the disk is full; names path and size.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise DataError(f"cannot write {path} ({len(content)} bytes): {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise DataError(f"cannot write {path} ({len(content)} bytes): {error.strerror}") from error
 
 
 def _read(path: Path, columns: Sequence[str]) -> pa.Table:

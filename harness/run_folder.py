@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import HarnessError, RunError, ScenarioError
+from harness.files import write_atomic
 from harness.pidlock import held
 from harness.reading.source import read_yaml
-from harness.results import write_atomic
 from harness.scenario import Scenario
 
 LOCK = ".lock"

@@ -94,7 +94,8 @@ def prepare_cells(cells: Sequence[Cell], part: Part) -> CellReport:
 
 def run_one(cell: Cell, base: dict[str, Any], folder: Path) -> CellReport:
     """Run a cell and write its tables; the last file written marks it as done."""
-    from harness.results import write_atomic, write_results
+    from harness.files import write_atomic
+    from harness.results import write_results
     from harness.run import Desk, run_cell
 
     def work() -> dict[str, float]:

@@ -159,7 +159,13 @@ class Lumos(System):
     def _chunk_size(self, state: LumosState, work: Work, tokens: int) -> int:
         config: LumosConfig = self.config
         needed = client_bytes(state.model, tokens, config.num_blocks, self._spec())
-        return chunk_size(config.chunk_clients, work.memory_bytes, needed)
+        size = chunk_size(config.chunk_clients, work.memory_bytes, needed)
+        if size < config.chunk_clients and work.round_index == 0:
+            work.progress(
+                f"memory for {size} clients at once instead of {config.chunk_clients}: "
+                "results may differ from elsewhere in their last bits"
+            )
+        return size
 
     def _spec(self) -> LocalSpec:
         config: LumosConfig = self.config

@@ -15,7 +15,7 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from harness.results import read_table, sample_batches
-from reports.wording import clean, join_words, label, metric_name, percent, strength_text
+from reports.wording import clean, clients_text, defense_text, join_words, label, metric_name
 
 BlockKey = tuple[str, str, str, int, str]
 
@@ -43,23 +43,13 @@ class Place(NamedTuple):
 
     def where(self, strength_name: str = "") -> str:
         """System, data, defence, clients and attack in words."""
-        parts = [label(self.system), label(self.dataset), self._defence(strength_name)]
-        if self.poisoning != "none":
-            parts.append(f"{label(self.poisoning)}, {percent(self.malicious)} malicious")
-        elif self.malicious:
-            parts.append(f"{percent(self.malicious)} malicious")
-        if self.noisy:
-            parts.append(f"{percent(self.noisy)} noisy")
+        anchor = self.kind == "anchor"
+        defense = defense_text(self.defense, strength_name, self.strength)
+        parts = [label(self.system), label(self.dataset), "reference" if anchor else defense]
+        parts += clients_text(self.poisoning, self.malicious, self.noisy)
         if self.attack not in ("none", self.poisoning):
             parts.append(f"attack {label(self.attack)}")
         return " · ".join(part for part in parts if part)
-
-    def _defence(self, strength_name: str) -> str:
-        if self.kind == "anchor" or self.defense == "none":
-            return "reference" if self.kind == "anchor" else "no defence"
-        if self.strength is None or f"{self.strength:g}" in self.defense:
-            return label(self.defense)
-        return f"{label(self.defense)}, {strength_text(strength_name, self.strength)}"
 
 
 class Block(NamedTuple):

@@ -19,7 +19,7 @@ import pandas as pd
 
 from harness.results import Interval, Row, paired_difference, paired_ratio
 from reports.seeds import DRAWS, agrees, over_seed_values, quotient, summary
-from reports.wording import label, metric_name, number, percent, strength_text
+from reports.wording import clients_text, defense_text, metric_name
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,7 @@ class Condition:
     @property
     def text(self) -> str:
         """The condition in words."""
-        parts = []
-        if self.poisoning != "none":
-            parts.append(f"{label(self.poisoning)}, {percent(self.malicious)} malicious")
-        elif self.malicious:
-            parts.append(f"{percent(self.malicious)} malicious")
-        if self.noisy:
-            parts.append(f"{percent(self.noisy)} noisy")
-        return ", ".join(parts) or "clean"
+        return ", ".join(clients_text(self.poisoning, self.malicious, self.noisy)) or "clean"
 
 
 @dataclass(frozen=True)
@@ -73,14 +66,7 @@ class Arm:
     @property
     def text(self) -> str:
         """The defence and its strength in words."""
-        if self.undefended:
-            return "no defence"
-        strength = strength_text(self.strength_name, self.strength)
-        shown = "" if self.strength is None else number(self.strength).replace(",", "")
-        named = bool(shown) and shown in self.defense.replace(",", "")
-        return (
-            f"{label(self.defense)}, {strength}" if strength and not named else label(self.defense)
-        )
+        return defense_text(self.defense, self.strength_name, self.strength)
 
 
 @dataclass(frozen=True)

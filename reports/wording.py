@@ -139,6 +139,25 @@ def strength_text(name: str, value: float | None) -> str:
     return f"{_STRENGTHS.get(name, label(name).replace('_', ' ')) or 'strength'} = {number(value)}"
 
 
+def defense_text(name: str, strength_name: str, strength: float | None) -> str:
+    """A defence and its strength, which is not said twice; ``no defence`` for none."""
+    if name == "none":
+        return "no defence"
+    if strength is None or number(strength).replace(",", "") in name.replace(",", ""):
+        return label(name)
+    return f"{label(name)}, {strength_text(strength_name, strength)}"
+
+
+def clients_text(poisoning: str, malicious: float, noisy: float) -> list[str]:
+    """What a training's clients were, one text each; empty if all were honest and clean."""
+    parts: list[str] = []
+    if poisoning != "none":
+        parts.append(f"{label(poisoning)}, {percent(malicious)} malicious")
+    elif malicious:
+        parts.append(f"{percent(malicious)} malicious")
+    return [*parts, f"{percent(noisy)} noisy"] if noisy else parts
+
+
 def seeds_text(seeds: int) -> str:
     """``1 seed`` or ``n seeds``."""
     return "1 seed" if seeds == 1 else f"{seeds} seeds"

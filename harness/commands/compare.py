@@ -63,7 +63,7 @@ def compare(
         return
     if not out.parent.is_dir():
         raise DataError(f"cannot write {out}: {out.parent} is no folder")
-    from harness.results import write_atomic
+    from harness.files import write_atomic
 
     write_atomic(out, text.encode("utf-8", "replace"))
     Terminal().say(f"comparison: {out}")

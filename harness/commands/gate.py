@@ -63,8 +63,8 @@ def gate(
 def _learn(folder: Path, out: Path | None, margin: float, accept_edited: bool) -> None:
     if out is not None and out.exists():
         raise ScenarioError(f"{out} is there already; limits are not replaced: remove it first")
+    from harness.files import write_atomic
     from harness.gate import propose_limits
-    from harness.results import write_atomic
 
     text = propose_limits(folder, margin, accept_edited=accept_edited)
     if out is None:
@@ -76,7 +76,7 @@ def _learn(folder: Path, out: Path | None, margin: float, accept_edited: bool) -
 
 def _write(outcome: Outcome, junit: Path | None, summary: Path | None) -> None:
     """Write what CI reads, before anything is printed."""
-    from harness.results import write_atomic
+    from harness.files import write_atomic
 
     if junit is not None:
         from reports.gates.junit import junit as document

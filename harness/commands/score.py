@@ -60,7 +60,8 @@ def _write(
     out: Path, folder: Path, found: Rescored, samples: Sequence[SampleBlock], draws: int
 ) -> None:
     """Write the new tables as a run folder that ``report`` and ``score`` can read."""
-    from harness.results import write_atomic, write_results
+    from harness.files import write_atomic
+    from harness.results import write_results
     from harness.run_folder import MANIFEST, SCENARIO
     from harness.scenario import load
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,7 +108,9 @@ class Work:
         summed: nobody has to see a single client's dense delta (no attack, no client stage, no
             rule but the system's, no record), so that it may send a `ModelSum`.
         memory_bytes: what local training may take; None for no bound. A system that would take
-            more trains fewer clients at once, which changes results in the last bits only.
+            more trains fewer clients at once, which changes results in the last bits only, and
+            says so.
+        progress: called with a line of text for the person at the terminal.
     """
 
     clients: Int[Tensor, " client"]
@@ -117,3 +120,4 @@ class Work:
     seeds: Seeds
     summed: bool = False
     memory_bytes: float | None = None
+    progress: Callable[[str], None] = lambda text: None

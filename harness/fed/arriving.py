@@ -70,7 +70,16 @@ class Arriving:
             or training.recorder.wants(index)
             or any(d.reads_updates() for d in training.defenses)
         )
-        work = Work(cohort, index, plan, BatchedTrainer(), seeds, summed, training.memory_bytes)
+        work = Work(
+            cohort,
+            index,
+            plan,
+            BatchedTrainer(),
+            seeds,
+            summed,
+            memory_bytes=training.memory_bytes,
+            progress=training.progress,
+        )
         for message in training.system.local(self._now.state, work):
             yield _client_stages(training, message, self._federation, seeds)
 

@@ -42,7 +42,7 @@ class BatchedTrainer:
         rows = table[row_ids.clamp(min=0)] * (row_ids != PAD).unsqueeze(-1)
         if summed and spec.steps == 1 and spec.optimizer == "sgd" and spec.clip_norm == 0:
             trained = _one_shared_step(dense, rows, loss, spec)
-            if _acceptable(trained.dense):
+            if _acceptable(*trained.dense.values(), trained.rows):
                 return trained
         if spec.optimizer == "sgd":
             deltas, moved = _descend(dense, rows, loss, spec)
@@ -52,15 +52,19 @@ class BatchedTrainer:
             raise ScenarioError(f"optimizer {spec.optimizer!r}: allowed are adam, sgd")
         if summed:
             total = {name: delta.sum(0) for name, delta in deltas.items()}
-            if _acceptable(total):
+            if _acceptable(*total.values(), moved):
                 return Trained(total, moved, summed=True)
         return Trained(deltas, moved, summed=False)
 
 
-def _acceptable(total: dict[str, Tensor]) -> bool:
-    """Whether no client of the chunk can have sent anything that the guard would refuse."""
+def _acceptable(*deltas: Tensor) -> bool:
+    """Whether the guard would take each of these, sums and rows, from a single client.
+
+    A client that is broken, or beyond the guard's limit, shows in the sum, unless another one
+    beyond the limit cancels it.
+    """
     # A comparison with NaN is false.
-    return all(bool(delta.abs().max() <= MAX_ABSOLUTE) for delta in total.values())
+    return all(bool(delta.abs().max() <= MAX_ABSOLUTE) for delta in deltas)
 
 
 def _one_shared_step(

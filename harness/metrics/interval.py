@@ -115,6 +115,9 @@ def paired_difference(
 ) -> Interval:
     """Mean of ``treated - baseline`` over the same seeds and the same users.
 
+    Hits and misses (0 and 1) that agree for every user give no interval of zero width: it reaches
+    to Wilson's bound on the share of users who could differ unseen.
+
     Args:
         treated: one array per seed; entry u belongs to the same user as entry u of ``baseline``.
         baseline: the same seeds in the same order, the same users in the same order.
@@ -125,9 +128,11 @@ def paired_difference(
     Raises:
         ValueError: the two sides do not have the same seeds and users.
     """
-    _require_pairs(treated, baseline)
-    differences = [np.asarray(t) - np.asarray(b) for t, b in zip(treated, baseline, strict=True)]
-    return over_seeds(differences, rng, confidence=confidence, draws=draws)
+    pairs = _pairs(treated, baseline)
+    differences = [pair[:, 0] - pair[:, 1] for pair in pairs]
+    found = over_seeds(differences, rng, confidence=confidence, draws=draws)
+    unseen = _unseen(pairs, confidence)
+    return found._replace(low=found.low - unseen, high=found.high + unseen)
 
 
 def paired_ratio(
@@ -141,16 +146,9 @@ def paired_ratio(
     """Mean of ``treated`` over mean of ``baseline``, both resampled together.
 
     Args and errors are those of :func:`paired_difference`. A baseline of mean 0 has no ratio: the
-    value is NaN. Where some resample has a baseline of 0, the bounds are NaN. Hits and misses (0
-    and 1) that agree for every user give no interval of zero width: it is widened by Wilson's bound
-    on the share of users who could differ unseen.
+    value is NaN. Where some resample has a baseline of 0, the bounds are NaN.
     """
-    _require_pairs(treated, baseline)
-    pairs = [
-        _measured(np.stack([np.asarray(t, np.float64), np.asarray(b, np.float64)], axis=1))
-        for t, b in zip(treated, baseline, strict=True)
-    ]
-    pairs = [p for p in pairs if len(p)]
+    pairs = _pairs(treated, baseline)
     n = sum(len(p) for p in pairs)
     if not pairs:
         return Interval(np.nan, np.nan, np.nan, 0)
@@ -158,11 +156,8 @@ def paired_ratio(
     if n < 2 or np.isnan(value):
         return Interval(float(value), np.nan, np.nan, n)
     low, high = _percentiles(_ratio(_hierarchical_means(pairs, draws, rng)), confidence)
-    both = np.concatenate(pairs)
-    if np.isin(both, (0.0, 1.0)).all() and (both[:, 0] == both[:, 1]).all():
-        unseen = wilson_interval(0, n, confidence=confidence).high / both[:, 1].mean()
-        low, high = min(low, value - unseen), max(high, value + unseen)
-    return Interval(float(value), float(low), float(high), n)
+    unseen = _unseen(pairs, confidence) / float(np.mean([p[:, 1].mean() for p in pairs]))
+    return Interval(float(value), low - unseen, high + unseen, n)
 
 
 def wilson_interval(successes: int, n: int, *, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
@@ -189,10 +184,29 @@ def wilson_interval(successes: int, n: int, *, confidence: float = DEFAULT_CONFI
     return Interval(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)), n)
 
 
-def _require_pairs(treated: Sequence[np.ndarray], baseline: Sequence[np.ndarray]) -> None:
+def _pairs(
+    treated: Sequence[np.ndarray], baseline: Sequence[np.ndarray]
+) -> list[Float[np.ndarray, "_user 2"]]:
+    """Return each seed's values side by side, users without both and seeds without users left out.
+
+    Raises:
+        ValueError: the two sides do not have the same seeds and users.
+    """
     shapes = [np.shape(t) for t in treated], [np.shape(b) for b in baseline]
     if shapes[0] != shapes[1]:
         raise ValueError(f"paired values need the same seeds and users, got {shapes}")
+    sides = zip(treated, baseline, strict=True)
+    pairs = [_measured(np.stack([t, b], axis=1).astype(np.float64)) for t, b in sides]
+    return [pair for pair in pairs if len(pair)]
+
+
+def _unseen(pairs: Sequence[Float[np.ndarray, "_user 2"]], confidence: float) -> float:
+    """Share of users who could differ although none of these does; 0 if one does, or no hits."""
+    both = np.concatenate([np.empty((0, 2)), *pairs])
+    hits = np.isin(both, (0.0, 1.0)).all()
+    if len(both) < 2 or not hits or (both[:, 0] != both[:, 1]).any():
+        return 0.0
+    return wilson_interval(0, len(both), confidence=confidence).high
 
 
 def _measured(values: Float[np.ndarray, "user column"]) -> Float[np.ndarray, "left column"]:

@@ -145,19 +145,6 @@ def test_a_lone_surrogate_in_a_label_does_not_stop_the_writing(tmp_path):
     assert results.read_results(tmp_path)["system"][0] == "caf?"
 
 
-def test_atomic_write_leaves_the_old_file_and_no_litter_on_failure(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    results.write_atomic(path, b"old")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(results.os, "fsync", full)
-    with pytest.raises(DataError, match=r"3 bytes.*No space"):
-        results.write_atomic(path, b"new")
-    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
 def test_reading_results_needs_no_torch():
     code = "import harness.results, reports.html, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,9 +12,10 @@ from rich.console import Console
 from harness.cells import Cell
 from harness.cli import main
 from harness.core.errors import RunError
+from harness.files import write_atomic
 from harness.plan import expand
 from harness.progress import Progress
-from harness.results import read_results, write_atomic, write_results
+from harness.results import read_results, write_results
 from harness.rows import Row
 from harness.run_folder import claim
 from harness.scenario import load
