@@ -116,9 +116,8 @@ def loop(length: int, clients: int = 48) -> Side:
     return Side("loop over clients", run)
 
 
-def peer(name: str, script: str, requirements: list[str], length: int, threads: int) -> Side:
+def peer(name: str, script: str, python: Path, length: int, threads: int) -> Side:
     """Another framework in an environment of its own; it prints its client-steps and seconds."""
-    python = environment(name, requirements)
     path = Path(__file__).parent / "peers" / script
 
     def run() -> tuple[int, float]:
@@ -160,9 +159,12 @@ def main() -> None:
         if options.steps == plain.STEPS:
             sides.append(loop(length))
         if options.peers:
+            # Flower 1.42.0 asks for a certifi that no index had when this was written.
+            flower = environment("flower", ["flwr[simulation]==1.42.0"], ["certifi>=2026.7"])
+            pfl = environment("pfl", ["pfl==0.6.0"])
             sides += [
-                peer("flower", "flower_rounds.py", ["flwr[simulation]==1.42.0"], length, 1),
-                peer("pfl", "pfl_rounds.py", ["pfl==0.6.0"], length, options.threads),
+                peer("flower", "flower_rounds.py", flower, length, 1),
+                peer("pfl", "pfl_rounds.py", pfl, length, options.threads),
             ]
         rates = take_turns(sides, options.turns)
         for name, values in rates.items():
