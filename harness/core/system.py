@@ -31,6 +31,7 @@ class Domain:
         item_text: text that a sentence encoder reads, at least the title.
         validation: the item that follows each history, for model selection on the device;
             ``-1`` where there is none.
+        categories: genres or categories of each item; empty where the data has none.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Domain:
     titles: tuple[str, ...]
     item_text: tuple[str, ...]
     validation: Int[np.ndarray, " user"]
+    categories: tuple[tuple[str, ...], ...] = ()
 
     @property
     def num_items(self) -> int:

@@ -7,7 +7,7 @@ still be the nearest neighbour of its own upload. What counts is the rank of the
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from harness.core.scores import block_rows
 from harness.metrics.ranking import TieRule, hit_ratio, target_rank
@@ -92,6 +92,43 @@ def catalogue_disclosed(
 def catalogue_disclosed_chance(num_claimed: int, num_public: int) -> float:
     """Disclosed share by an attacker who names ``num_claimed`` distinct public items at random."""
     return min(1.0, num_claimed / num_public) if num_public else float("nan")
+
+
+def category_overlap(
+    claimed: Int[np.ndarray, " upload"],
+    truth: Int[np.ndarray, " upload"],
+    categories: Bool[np.ndarray, "item category"],
+) -> Float[np.ndarray, " upload"]:
+    """Jaccard overlap of the claimed item's categories with the true item's; NaN without any.
+
+    With one category an item this is 1 for the right category and 0 for another. A wrong item of
+    the right category tells what a user or a shop deals in almost as well as the right one.
+    """
+    of_claim, of_truth = categories[claimed], categories[truth]
+    both, either = (of_claim & of_truth).sum(1), (of_claim | of_truth).sum(1)
+    overlap = both / np.maximum(either, 1)
+    return np.where(of_truth.any(1), overlap, np.nan)
+
+
+def category_overlap_chance(
+    truth: Int[np.ndarray, " upload"],
+    domain: Int[np.ndarray, " upload"],
+    categories: Bool[np.ndarray, "item category"],
+) -> float:
+    """Mean overlap of a guesser who names the best single item of each domain without a look."""
+    best, count = 0.0, 0
+    for own in np.unique(domain):
+        items = truth[domain == own]
+        items = items[categories[items].any(1)]
+        if len(items):
+            # Each distinct set of categories is one guess, however many items have it.
+            kinds, sizes = np.unique(categories[items], axis=0, return_counts=True)
+            inside = kinds.astype(np.float64)
+            both = inside @ inside.T
+            either = inside.sum(1)[:, None] + inside.sum(1)[None] - both
+            best += float((both / either * sizes).sum(1).max())
+            count += len(items)
+    return best / count if count else float("nan")
 
 
 def _unit(vectors: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row dim"]:

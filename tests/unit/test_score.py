@@ -142,6 +142,16 @@ def test_the_chance_of_identity_is_a_guess_among_the_senders_own_items():
     assert np.isnan(none["top1", 0].chance) and none["top1", 0].n == 0
 
 
+def test_a_wrong_item_of_the_right_category_still_tells_the_category():
+    kinds = tuple(("odd",) if item % 2 else ("even",) for item in range(NUM_ITEMS))
+    neighbour_but_one = torch.eye(NUM_ITEMS).roll(2, 1)
+    claims = ItemIdentity(torch.zeros(NUM_ITEMS, dtype=torch.long), neighbour_but_one)
+    rows = _scored(claims, _truth(categories=kinds))
+    assert rows["top1", 0].value == 0 and rows["category_overlap", 0].value == 1
+    assert rows["category_overlap", 0].chance == 0.5
+    assert ("category_overlap", 0) not in _scored(claims, _truth())
+
+
 class _Fixed:
     """Scores a chosen item of each user highest."""
 

@@ -81,3 +81,28 @@ def test_median_rank_of_a_guesser_by_enumeration():
     choices = np.repeat([30, 80], [50, 20])
     drawn = np.median([rng.integers(1, choices + 1) for _ in range(2000)])
     assert metric.median_rank_chance(choices) == pytest.approx(drawn, abs=1)
+
+
+def test_category_overlap_by_hand():
+    table = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=bool)
+    overlap = metric.category_overlap(np.array([0, 1, 2, 3, 0]), np.array([0, 0, 0, 0, 3]), table)
+    np.testing.assert_array_equal(overlap, [1, 0.5, 0, 0, np.nan])
+
+
+def test_no_constant_guess_overlaps_more_than_chance_says():
+    stream = np.random.default_rng(0)
+    table = stream.random((60, 5)) < 0.3
+    truth, domain = np.arange(60), np.repeat([0, 1], [20, 40])
+    best = 0.0
+    for own in (0, 1):
+        items = truth[domain == own]
+        guesses = [
+            np.nansum(metric.category_overlap(np.full(len(items), guess), items, table))
+            for guess in items
+            if table[guess].any()
+        ]
+        best += max(guesses)
+    chance = metric.category_overlap_chance(truth, domain, table)
+    assert chance == pytest.approx(best / table.any(1).sum())
+    nothing = np.zeros((60, 5), dtype=bool)
+    assert math.isnan(metric.category_overlap_chance(truth, domain, nothing))
