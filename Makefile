@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # More threads than cores made training up to 25 times slower; workers set their own number.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup assets demo check docs fmt test test-all clean
+.PHONY: setup assets demo check docs findings fmt test test-all clean
 
 setup: $(VENV)/.installed
 
@@ -31,6 +31,9 @@ check: setup
 
 docs: setup
 	$(BIN)/python -m harness.components_page docs/components.md
+
+findings: setup
+	$(BIN)/python -m reports.findings.page docs
 
 fmt: setup
 	$(BIN)/ruff format .

@@ -34,17 +34,18 @@ def trade_off_figures(found: Sequence[TradeOff]) -> list[Drawing]:
 
     To be called under :func:`reports.drawing.styled`, as every drawing here.
     """
-    looks = _looks(found)
+    looks = looks_of(found)
     names = _file_names(found)
     return [_figure(t, name, looks) for t, name in zip(found, names, strict=True)]
 
 
-_Looks = dict[tuple[str, str, str], int]
+Looks = dict[tuple[str, str, str], int]
+"""(system, defence family, name of its strength) to the number of its colour and marker."""
 
 
-def _looks(found: Sequence[TradeOff]) -> _Looks:
+def looks_of(found: Sequence[TradeOff]) -> Looks:
     """(system, family, strength name) -> number of its colour and marker, the same throughout."""
-    looks: _Looks = {}
+    looks: Looks = {}
     for trade in found:
         for sweep in trade.sweeps:
             taken = sum(key[0] == trade.system for key in looks)
@@ -63,8 +64,8 @@ def _file_names(found: Sequence[TradeOff]) -> list[str]:
     return names
 
 
-def _figure(trade: TradeOff, name: str, looks: _Looks) -> Drawing:
-    figure, (panel,) = new_figure(5.4, [5.0])
+def draw_trade_off(panel: Axes, trade: TradeOff, looks: Looks) -> None:
+    """Draw one trade-off: a line for each defence family, the anchors, the Pareto front."""
     panel.axvspan(-10, MARGIN, color="#ededed", lw=0, zorder=0)
     panel.axhline(1 - MAX_LOSS, color=FAINT, lw=1, ls=":", zorder=1)
     panel.plot([0], [1], "*", ms=15, mfc="white", mec=INK, label="no attack (ideal)", zorder=3)
@@ -80,6 +81,11 @@ def _figure(trade: TradeOff, name: str, looks: _Looks) -> Drawing:
     panel.set_ylabel("utility kept (1 = as without a defence)")
     panel.set_xlabel("advantage of the attack (0 = guessing, 1 = certain)")
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=1)
+
+
+def _figure(trade: TradeOff, name: str, looks: Looks) -> Drawing:
+    figure, (panel,) = new_figure(5.4, [5.0])
+    draw_trade_off(panel, trade, looks)
     caption = f"{trade.system}: {label(trade.attack)}. Clients: {trade.clients}."
     if trade.left_out:
         names = [arm.text for arm in trade.left_out[:4]]
@@ -91,7 +97,7 @@ def _figure(trade: TradeOff, name: str, looks: _Looks) -> Drawing:
         f"{label(trade.attack)} on {trade.system}",
         caption,
         finding(trade),
-        _data(trade),
+        trade_off_data(trade),
     )
 
 
@@ -151,7 +157,8 @@ def _limits(panel: Axes, points: Sequence[Point]) -> None:
     panel.set_ylim(bottom - margin, top + margin)
 
 
-def _data(trade: TradeOff) -> list[tuple[object, ...]]:
+def trade_off_data(trade: TradeOff) -> list[tuple[object, ...]]:
+    """Return header and rows of what a trade-off draws."""
     data: list[tuple[object, ...]] = [
         ("system", "attack", "defence", "family", "strength_name", "strength", "set_by", "metric",
          "clients", "advantage", "advantage_low", "advantage_high", "utility_kept", "kept_low",

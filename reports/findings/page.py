@@ -1,6 +1,7 @@
-"""`docs/findings.md` from the kept results of `scenarios/grid`.
+"""`docs/findings.md` and its figure from the kept results of `scenarios/grid`.
 
-python -m reports.findings.page docs/results docs/findings.md
+`python -m reports.findings.page docs` reads `docs/results/` and writes `docs/findings.md` and
+`docs/figures/privacy_price.*`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.results import read_rows, read_samples, verify_results
+from reports.drawing import Drawing
 from reports.evidence import Evidence
 from reports.findings.answer import Answer
 from reports.findings.best_defense import best_defense
 from reports.findings.counterfactuals import counterfactuals
+from reports.findings.figure import privacy_price
 from reports.findings.privacy_budget import privacy_budget
 from reports.findings.replacement import replacement
 
@@ -27,8 +30,8 @@ it. More attacks will come, and no verdict here can get better by that.
 """
 
 
-def findings_page(results: Path) -> str:
-    """Return the page.
+def findings(results: Path) -> tuple[str, Drawing]:
+    """Return the page and the figure that stands at the top of the README.
 
     Args:
         results: folder with one run folder for each grid.
@@ -45,10 +48,12 @@ def findings_page(results: Path) -> str:
         counterfactuals(runs["defenses"]),
         best_defense(runs["defenses"]),
     )
-    lines = [_HEADER, *(_contents(answers)), ""]
-    for answer in answers:
-        lines += _section(answer, results)
-    return "\n".join(lines)
+    lines = [_HEADER, "![What privacy costs](figures/privacy_price.png)", ""]
+    lines += [*_contents(answers), ""]
+    for place, answer in enumerate(answers, 1):
+        lines += [f'<a id="question-{place}"></a>', "", *_section(answer, results)]
+    figure = privacy_price(((runs["replacement"], "sf-ubm"), (runs["dp_inversion"], "lumos")))
+    return "\n".join(lines), figure
 
 
 def _evidence(folder: Path) -> Evidence:
@@ -59,7 +64,7 @@ def _evidence(folder: Path) -> Evidence:
 
 
 def _contents(answers: Sequence[Answer]) -> list[str]:
-    return [f"{place}. [{a.question}](#{place})" for place, a in enumerate(answers, 1)]
+    return [f"{place}. [{a.question}](#question-{place})" for place, a in enumerate(answers, 1)]
 
 
 def _section(answer: Answer, results: Path) -> list[str]:
@@ -83,9 +88,12 @@ def _origin(folder: Path) -> str:
 
 
 def main() -> None:
-    """Write the page to the file that is named."""
-    results, page = sys.argv[1:3]
-    Path(page).write_text(findings_page(Path(results)), encoding="utf-8")
+    """Write both into the folder that is named."""
+    docs = Path(sys.argv[1])
+    page, figure = findings(docs / "results")
+    (docs / "findings.md").write_text(page, encoding="utf-8")
+    (docs / "figures").mkdir(exist_ok=True)
+    figure.save(docs / "figures")
 
 
 if __name__ == "__main__":
