@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.core.client_weight import Parameter, Parameters
+from harness.core.client_weight import ClientWeight, Parameter, Parameters
+from harness.core.unread_rows import UnreadRows
 from models.backbone import Backbone
 from models.packing import PackedBatch
 from models.sasrec import rows_at
@@ -57,6 +58,35 @@ def recommendation_loss(
     return (loss * real).sum(1) / real.sum(1)
 
 
+def softmax_loss(
+    hidden: Float[Tensor, "client position dim"],
+    rows: Parameter,
+    targets: Int[Tensor, "client position"],
+    real_rows: Bool[Tensor, "client row"],
+    rest: UnreadRows,
+    lengths: Int[Tensor, " client"],
+) -> Float[Tensor, " client"]:
+    """Return mean cross-entropy over the whole catalogue at each client's training positions.
+
+    Args:
+        hidden: state of each history position.
+        rows: each client's compact item table.
+        targets: row in it of the item that each position predicts.
+        real_rows: rows of it that are items and no padding.
+        rest: all items outside of it.
+        lengths: history items of each client; n items have n − 1 positions.
+    """
+    real = torch.arange(hidden.shape[1]) < (lengths - 1).unsqueeze(1)
+    if isinstance(rows, ClientWeight):
+        scores = rows.scores(hidden)
+    else:
+        scores = torch.bmm(hidden, rows.transpose(1, 2))
+    among = scores.masked_fill(~real_rows.unsqueeze(1), -torch.inf)
+    partition = torch.logaddexp(among.logsumexp(-1), rest.logsumexp(hidden))
+    loss = partition - scores.gather(2, targets.unsqueeze(2)).squeeze(2)
+    return (loss * real).sum(1) / real.sum(1)
+
+
 @dataclass(frozen=True)
 class ChunkLoss:
     """The objective of one chunk, as the engine calls it.
@@ -67,7 +97,9 @@ class ChunkLoss:
         layout: the tokens to encode: all, or the history's inputs alone where no view counts.
         tokens: row index of each of them in its client's compact table.
         targets: row index of the item that each history position predicts.
-        negatives: row index of the negative at each step and history position.
+        real_rows: rows of the compact tables that are items and no padding.
+        negatives: row index of the negative at each step and history position; None for a softmax
+            over the whole catalogue.
         contrastive_weight: λ.
         temperature: τ.
         counterfactual_weight: factor of the counterfactual in Z.
@@ -79,7 +111,8 @@ class ChunkLoss:
     layout: Layout
     tokens: Int[Tensor, "client token"]
     targets: Int[Tensor, "client position"]
-    negatives: Int[Tensor, "client step position"]
+    real_rows: Bool[Tensor, "client row"]
+    negatives: Int[Tensor, "client step position"] | None
     contrastive_weight: float
     temperature: float
     counterfactual_weight: float
@@ -90,18 +123,25 @@ class ChunkLoss:
         """Parameters that the encoder reads by `linear` and `rows_at` alone."""
         return self.backbone.factored()
 
-    def __call__(self, step: int, dense: Parameters, rows: Parameter) -> Float[Tensor, " client"]:
+    @property
+    def every_row(self) -> bool:
+        """Whether every item row is read."""
+        return self.negatives is None
+
+    def __call__(
+        self, step: int, dense: Parameters, rows: Parameter, rest: UnreadRows | None = None
+    ) -> Float[Tensor, " client"]:
         """Return each client's loss at ``step``."""
         # Three lookups cost less than cutting one apart, whose gradient would be padded with zeros.
         embedded = rows_at(rows, self.tokens)
-        positive, negative = rows_at(rows, self.targets), rows_at(rows, self.negatives[:, step])
+        pairs = self._pairs(step, rows)
         if not self.train_view_items:
             in_history = self.batch.in_history[:, : self.tokens.shape[1]].unsqueeze(-1)
             embedded = torch.where(in_history, embedded, embedded.detach())
         hidden = self.backbone.hidden(dense, embedded, self.layout)
         positions = self.targets.shape[1]
         before = hidden if hidden.shape[1] == positions else hidden[:, :positions]
-        loss = recommendation_loss(before, positive, negative, self.batch.lengths)
+        loss = self._recommendation(before, pairs, rows, rest)
         if hidden.shape[1] == positions:
             return loss
         client = torch.arange(len(hidden)).unsqueeze(1)
@@ -112,3 +152,22 @@ class ChunkLoss:
             self.counterfactual_weight,
         )
         return loss + self.contrastive_weight * contrast
+
+    def _pairs(self, step: int, rows: Parameter) -> tuple[Tensor, Tensor] | None:
+        """Return the rows of targets and negatives, where single negatives are drawn."""
+        if self.negatives is None:
+            return None
+        return rows_at(rows, self.targets), rows_at(rows, self.negatives[:, step])
+
+    def _recommendation(
+        self,
+        hidden: Float[Tensor, "client position dim"],
+        pairs: tuple[Tensor, Tensor] | None,
+        rows: Parameter,
+        rest: UnreadRows | None,
+    ) -> Float[Tensor, " client"]:
+        lengths = self.batch.lengths
+        if pairs is not None:
+            return recommendation_loss(hidden, *pairs, lengths)
+        assert rest is not None, "a softmax over the catalogue reads every row"
+        return softmax_loss(hidden, rows, self.targets, self.real_rows, rest, lengths)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class ClientWeight:
-    """One matrix or table, a copy a client, that losses read by `linear` and `lookup` alone.
+    """One matrix or table, a copy a client, read by `linear`, `lookup` and `scores` alone.
 
     The gradient of ``x @ W`` is the product xᵀg of what went in and what came back. Forming it,
     keeping it and then adding it moves every client's copy through memory three times more than
@@ -42,15 +42,24 @@ class ClientWeight:
         self, x: Float[Tensor, "client token in"], bias: Float[Tensor, "client out"]
     ) -> Float[Tensor, "client token out"]:
         """Return ``x @ value + bias``."""
-        return _apply(_Linear, x, bias, self.anchor, self)
+        return apply_function(_Linear, x, bias, self.anchor, self)
 
     def lookup(self, index: Int[Tensor, "client token"]) -> Float[Tensor, "client token out"]:
         """Return the rows of each client's table at its indices."""
-        return _apply(_Lookup, self.anchor, index, self)
+        return apply_function(_Lookup, self.anchor, index, self)
+
+    def scores(self, x: Float[Tensor, "client token out"]) -> Float[Tensor, "client token in"]:
+        """Return each row's product with ``x``: ``x @ valueᵀ``, of a table that differs."""
+        return apply_function(_Scores, x, self)
 
     def squared_norms(self) -> Float[Tensor, " client"]:
         """Return the squared ℓ2 norm of each client's descent since the last step."""
         total = self.start.new_zeros(self.clients)
+        if self._products and self._lookups:
+            inputs, gradients = _joined(self._products)
+            descent = torch.bmm(inputs.transpose(1, 2), gradients)
+            _add_rows(descent, self._lookups)
+            return descent.flatten(1).square().sum(1)
         if self._products:
             total += _squared_norms_of_product(*_joined(self._products))
         if self._lookups:
@@ -123,7 +132,8 @@ def _flat_index(index: Int[Tensor, "client token"], rows: int) -> Int[Tensor, "c
     return index + torch.arange(len(index), device=index.device).unsqueeze(1) * rows
 
 
-def _apply(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
+def apply_function(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
+    """Return what an autograd function makes of its arguments."""
     result: Any = function.apply(*arguments)  # torch leaves `apply` without a type
     return result
 
@@ -172,3 +182,19 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         ctx.weight._lookups.append((ctx.index, gradients[0]))
         return None, None, None
+
+
+class _Scores(torch.autograd.Function):
+    """``x @ valueᵀ``; the gradient of ``value`` stays with it as factors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: ClientWeight) -> Tensor:
+        ctx.weight = weight
+        ctx.save_for_backward(x)
+        return torch.matmul(x, weight.value.transpose(-1, -2))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        ctx.weight._products.append((gradient, ctx.saved_tensors[0]))
+        return torch.matmul(gradient, ctx.weight.value), None

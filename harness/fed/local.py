@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,10 +15,12 @@ from harness.core.client_weight import ClientWeight
 from harness.core.errors import ScenarioError
 from harness.core.local import LocalSpec, StepLoss, Trained
 from harness.core.messages import PAD
+from harness.core.unread_rows import UnreadRows
 from harness.fed.guard import MAX_ABSOLUTE
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
+OPTIMIZERS = ("adam", "sgd")
 
 
 class BatchedTrainer:
@@ -25,7 +29,8 @@ class BatchedTrainer:
     Parameters get a leading client axis; item rows are kept compact (only those a client's losses
     read), so memory grows with the chunk and not with the catalogue. A row outside a client's
     ``row_ids`` has zero gradient at every step, and Adam leaves such a row where it is, so the
-    compact table gives the same numbers as the full one.
+    compact table gives the same numbers as the full one. Where a loss reads every row, the others
+    are `UnreadRows`: only updates that somebody has to see one by one are as large as the table.
     """
 
     def train(
@@ -39,37 +44,71 @@ class BatchedTrainer:
         summed: bool = False,
     ) -> Trained:
         """Return each client's deltas: see `LocalTrainer.train`."""
+        if spec.optimizer not in OPTIMIZERS:
+            allowed = ", ".join(OPTIMIZERS)
+            raise ScenarioError(f"optimizer {spec.optimizer!r}: allowed are {allowed}")
         rows = table[row_ids.clamp(min=0)] * (row_ids != PAD).unsqueeze(-1)
         if summed and spec.steps == 1 and spec.optimizer == "sgd" and spec.clip_norm == 0:
-            trained = _one_shared_step(dense, rows, loss, spec)
-            if _acceptable(*trained.dense.values(), trained.rows):
+            rest = _unread(table, row_ids, loss, spec)
+            trained = _one_shared_step(dense, rows, rest, loss, spec)
+            if _acceptable(trained):
                 return trained
-        if spec.optimizer == "sgd":
-            deltas, moved = _descend(dense, rows, loss, spec)
-        elif spec.optimizer == "adam":
-            deltas, moved = _adapt(dense, rows, loss, spec)
-        else:
-            raise ScenarioError(f"optimizer {spec.optimizer!r}: allowed are adam, sgd")
+        rest = _unread(table, row_ids, loss, spec)
+        optimise = _descend if spec.optimizer == "sgd" else _adapt
+        deltas, moved = optimise(dense, rows, rest, loss, spec)
         if summed:
-            total = {name: delta.sum(0) for name, delta in deltas.items()}
-            if _acceptable(*total.values(), moved):
-                return Trained(total, moved, summed=True)
-        return Trained(deltas, moved, summed=False)
+            total = _sum({name: delta.sum(0) for name, delta in deltas.items()}, moved, rest)
+            if _acceptable(total):
+                return total
+            if rest is not None:
+                return replace(total, sound=False)
+        with torch.no_grad():
+            return Trained(deltas, moved if rest is None else rest.deltas(moved), summed=False)
 
 
-def _acceptable(*deltas: Tensor) -> bool:
-    """Whether the guard would take each of these, sums and rows, from a single client.
+def _unread(
+    table: Float[Tensor, "item dim"],
+    row_ids: Int[Tensor, "client row"],
+    loss: StepLoss,
+    spec: LocalSpec,
+) -> UnreadRows | None:
+    """Return the item rows outside the compact tables, if the loss reads them."""
+    if not loss.every_row:
+        return None
+    return UnreadRows(
+        table,
+        row_ids,
+        shrink=_shrink(spec),
+        rule=None if spec.optimizer == "sgd" else lambda rows: _AdamRows(spec, rows),
+        norms=spec.clip_norm > 0,
+    )
+
+
+@torch.no_grad()
+def _sum(
+    dense: dict[str, Tensor], moved: Float[Tensor, "client row dim"], rest: UnreadRows | None
+) -> Trained:
+    """Return summed dense deltas with the rows' own, or with the whole table's sum."""
+    if rest is None:
+        return Trained(dense, moved, summed=True)
+    return Trained(dense, moved[:, :0], summed=True, table=rest.summed_deltas(moved))
+
+
+def _acceptable(trained: Trained) -> bool:
+    """Whether the guard would take each of a sum's tensors from a single client.
 
     A client that is broken, or beyond the guard's limit, shows in the sum, unless another one
     beyond the limit cancels it.
     """
+    items = trained.rows if trained.table is None else trained.table
     # A comparison with NaN is false.
-    return all(bool(delta.abs().max() <= MAX_ABSOLUTE) for delta in deltas)
+    return all(bool(d.abs().max() <= MAX_ABSOLUTE) for d in (*trained.dense.values(), items))
 
 
 def _one_shared_step(
     dense: dict[str, Tensor],
     rows: Float[Tensor, "client row dim"],
+    rest: UnreadRows | None,
     loss: StepLoss,
     spec: LocalSpec,
 ) -> Trained:
@@ -81,16 +120,18 @@ def _one_shared_step(
     anchor = rows.new_zeros((), requires_grad=True)
     shared = {name: p.detach().clone().requires_grad_() for name, p in dense.items()}
     own = ClientWeight(rows, len(rows), anchor)
-    descents = _descents(loss(0, dict(shared), own), anchor, shared, spec)
+    descents = _descents(loss(0, dict(shared), own, rest), anchor, shared, spec)
     decay = len(rows) * spec.learning_rate * spec.weight_decay
-    own.step(_shrink(spec))
+    for weight in (own,) if rest is None else (own, rest):
+        weight.step(_shrink(spec))
     deltas = {name: d - decay * dense[name] if decay else d for name, d in descents.items()}
-    return Trained(deltas, own.deltas(), summed=True)
+    return _sum(deltas, own.deltas(), rest)
 
 
 def _descend(
     dense: dict[str, Tensor],
     rows: Float[Tensor, "client row dim"],
+    rest: UnreadRows | None,
     loss: StepLoss,
     spec: LocalSpec,
 ) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
@@ -103,9 +144,9 @@ def _descend(
         for name, parameter in dense.items()
         if name not in factored
     }
-    weights = [*factored.values(), own]
+    weights = [*factored.values(), own, *([] if rest is None else [rest])]
     for step in range(spec.steps):
-        descents = _descents(loss(step, {**factored, **plain}, own), anchor, plain, spec)
+        descents = _descents(loss(step, {**factored, **plain}, own, rest), anchor, plain, spec)
         with torch.no_grad():
             if spec.clip_norm:
                 _clip(weights, descents, spec)
@@ -122,6 +163,7 @@ def _descend(
 def _adapt(
     dense: dict[str, Tensor],
     rows: Float[Tensor, "client row dim"],
+    rest: UnreadRows | None,
     loss: StepLoss,
     spec: LocalSpec,
 ) -> tuple[dict[str, Tensor], Float[Tensor, "client row dim"]]:
@@ -130,10 +172,12 @@ def _adapt(
     current = [p.clone().requires_grad_() for p in start]
     update = _Adam(spec, current)
     for step in range(spec.steps):
-        losses = loss(step, dict(zip(dense, current[:-1], strict=True)), current[-1])
+        losses = loss(step, dict(zip(dense, current[:-1], strict=True)), current[-1], rest)
         gradients = torch.autograd.grad(losses.sum(), current, materialize_grads=True)
         with torch.no_grad():
-            update(current, clip_per_client(list(gradients), spec.clip_norm))
+            update(current, clip_per_client(list(gradients), spec.clip_norm, rest))
+            if rest is not None:
+                rest.step(_shrink(spec))
     deltas = [c.detach() - s for c, s in zip(current, start, strict=True)]
     return dict(zip(dense, deltas[:-1], strict=True)), deltas[-1]
 
@@ -155,7 +199,9 @@ def _descents(
     return dict(zip(plain, found[1:], strict=True))
 
 
-def _clip(weights: list[ClientWeight], descents: dict[str, Tensor], spec: LocalSpec) -> None:
+def _clip(
+    weights: list[ClientWeight | UnreadRows], descents: dict[str, Tensor], spec: LocalSpec
+) -> None:
     """Scale each client's gradient, factored and plain, to ℓ2 norm at most ``spec.clip_norm``."""
     squares = [weight.squared_norms() for weight in weights]
     squares += [descent.flatten(1).square().sum(1) for descent in descents.values()]
@@ -167,14 +213,23 @@ def _clip(weights: list[ClientWeight], descents: dict[str, Tensor], spec: LocalS
         _scale(list(descents.values()), factor)
 
 
-def clip_per_client(gradients: list[Tensor], bound: float) -> list[Tensor]:
-    """Scale each client's gradient to ℓ2 norm at most ``bound`` (0: leave it), in place."""
+def clip_per_client(
+    gradients: list[Tensor], bound: float, rest: UnreadRows | None = None
+) -> list[Tensor]:
+    """Scale each client's gradient, and that of ``rest``, to ℓ2 norm at most ``bound`` together.
+
+    In place; 0 leaves it.
+    """
     if bound == 0:
         return gradients
     parts = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]
+    if rest is not None:
+        parts.append(rest.squared_norms().sqrt())
     factor = _clip_factors(torch.linalg.vector_norm(torch.stack(parts), dim=0), bound)
     if bool((factor < 1).any()):
         _scale(gradients, factor)
+        if rest is not None:
+            rest.scale(factor)
     return gradients
 
 
@@ -208,6 +263,19 @@ class _Adam:
         _decay(parameters, self.spec)
         step_size = self.spec.learning_rate / (1 - beta1**self.count)
         torch._foreach_addcdiv_(parameters, self.first, scale, -step_size)
+
+
+class _AdamRows:
+    """Adam on one tile of item rows."""
+
+    def __init__(self, spec: LocalSpec, rows: Tensor) -> None:
+        self._adam = _Adam(spec, [rows])
+
+    def __call__(
+        self, rows: Float[Tensor, "client item dim"], gradient: Float[Tensor, "client item dim"]
+    ) -> None:
+        """Move ``rows`` by one step."""
+        self._adam([rows], [gradient])
 
 
 def _shrink(spec: LocalSpec) -> float:
