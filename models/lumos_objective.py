@@ -5,14 +5,14 @@ L(u) = L_rec(u) + λ·L_CL(u), arXiv:2602.09306v1, section 3 [digest-A].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.core.client_weight import ClientWeight, Parameter, Parameters
+from harness.core.client_weight import Parameter, Parameters
 from harness.core.unread_rows import UnreadRows
 from models.backbone import Backbone
 from models.packing import PackedBatch
@@ -36,7 +36,8 @@ def contrastive_loss(
     """
     anchor, views = states[:, :1], states[:, 1:]
     logits = F.cosine_similarity(anchor, views, dim=-1) / temperature
-    weight = logits.new_tensor([1.0, 1.0, counterfactual_weight]).log()
+    factors = [1.0, 1.0, counterfactual_weight]
+    weight = torch.tensor(factors, dtype=logits.dtype, device=logits.device).log()
     in_sum = logits.masked_fill(~present, -torch.inf) + weight
     partition = torch.logsumexp(in_sum, dim=1, keepdim=True)
     losses = (partition - logits[:, :2]).masked_fill(~present[:, :2], 0.0)
@@ -53,7 +54,7 @@ def recommendation_loss(
 
     Position ``t`` predicts item ``t + 1``, so a history of n items has n − 1 positions.
     """
-    real = torch.arange(hidden.shape[1]) < (lengths - 1).unsqueeze(1)
+    real = _real(hidden, lengths)
     loss = F.softplus(-(hidden * positive).sum(-1)) + F.softplus((hidden * negative).sum(-1))
     return (loss * real).sum(1) / real.sum(1)
 
@@ -76,15 +77,22 @@ def softmax_loss(
         rest: all items outside of it.
         lengths: history items of each client; n items have n − 1 positions.
     """
-    real = torch.arange(hidden.shape[1]) < (lengths - 1).unsqueeze(1)
-    if isinstance(rows, ClientWeight):
-        scores = rows.scores(hidden)
-    else:
+    real = _real(hidden, lengths)
+    if isinstance(rows, Tensor):
         scores = torch.bmm(hidden, rows.transpose(1, 2))
+    else:
+        scores = rows.scores(hidden)
     among = scores.masked_fill(~real_rows.unsqueeze(1), -torch.inf)
     partition = torch.logaddexp(among.logsumexp(-1), rest.logsumexp(hidden))
     loss = partition - scores.gather(2, targets.unsqueeze(2)).squeeze(2)
     return (loss * real).sum(1) / real.sum(1)
+
+
+def _real(
+    hidden: Float[Tensor, "client position dim"], lengths: Int[Tensor, " client"]
+) -> Bool[Tensor, "client position"]:
+    positions = torch.arange(hidden.shape[1], device=hidden.device)
+    return positions < (lengths - 1).unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,18 @@ class ChunkLoss:
         """Whether every item row is read."""
         return self.negatives is None
 
+    def to(self, device: str) -> ChunkLoss:
+        """Return the same objective with all it reads on ``device``."""
+        return replace(
+            self,
+            batch=self.batch.to(device),
+            layout=self.layout.to(device),
+            tokens=self.tokens.to(device),
+            targets=self.targets.to(device),
+            real_rows=self.real_rows.to(device),
+            negatives=None if self.negatives is None else self.negatives.to(device),
+        )
+
     def __call__(
         self, step: int, dense: Parameters, rows: Parameter, rest: UnreadRows | None = None
     ) -> Float[Tensor, " client"]:
@@ -144,7 +164,7 @@ class ChunkLoss:
         loss = self._recommendation(before, pairs, rows, rest)
         if hidden.shape[1] == positions:
             return loss
-        client = torch.arange(len(hidden)).unsqueeze(1)
+        client = torch.arange(len(hidden), device=hidden.device).unsqueeze(1)
         contrast = contrastive_loss(
             hidden[client, self.batch.ends],
             self.batch.present,

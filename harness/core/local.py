@@ -28,6 +28,10 @@ class StepLoss(Protocol):
         """Whether the loss reads every item row of the table, as a full softmax does."""
         ...
 
+    def to(self, device: str) -> StepLoss:
+        """Return the same loss with all it reads on ``device``."""
+        ...
+
     def __call__(
         self, step: int, dense: Parameters, rows: Parameter, rest: UnreadRows | None = None
     ) -> Float[Tensor, " client"]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.core.client_weight import apply_function
+from harness.core.client_weight import apply_function, rounded_product
 from harness.core.messages import PAD
 
 TILE = 1 << 18
@@ -71,6 +71,8 @@ class UnreadRows:
         shrink: what a step of decoupled decay leaves of a weight.
         rule: makes the optimiser of a tile; None for plain descent, where the gradient is the step.
         norms: whether `squared_norms` will be asked for.
+        products: number format of the scores and of what is made of them; None for the table's.
+            The moves of rows are in the table's in any case.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class UnreadRows:
         shrink: float,
         rule: Callable[[Tensor], RowRule] | None = None,
         norms: bool = False,
+        products: torch.dtype | None = None,
     ) -> None:
+        self.products = products
         self.table, self.row_ids = table, row_ids
         self._shrink, self._rule, self._norms = shrink, rule, norms
         self._steps: list[_Step] = []
@@ -129,9 +133,11 @@ class UnreadRows:
         whole = self.table.new_empty(len(self.row_ids), *self.table.shape)
         for tile in self._tiles():
             torch.sub(self._rows(tile, len(self._steps)), self.table[tile], out=whole[:, tile])
-        client, slot = (self.row_ids != PAD).nonzero(as_tuple=True)
-        whole[client, self.row_ids[client, slot]] = own[client, slot]
-        return whole
+        # Padding writes the client's first row once more.
+        unused = self.row_ids == PAD
+        ids = torch.where(unused, self.row_ids[:, :1], self.row_ids).unsqueeze(-1)
+        rows = torch.where(unused.unsqueeze(-1), own[:, :1], own)
+        return whole.scatter_(1, ids.expand_as(rows), rows)
 
     def summed_deltas(self, own: Float[Tensor, "client row dim"]) -> Float[Tensor, "item dim"]:
         """Return the sum over clients of what the steps have changed of every row.
@@ -146,10 +152,10 @@ class UnreadRows:
         for tile in self._tiles():
             total[tile] = self._summed(tile)
         # Here a row that its client reads has only decayed; in its own table it has done the rest.
-        sent = self.row_ids != PAD
-        ids = self.row_ids[sent]
+        ids = self.row_ids.clamp(min=0)
         decayed = self.table[ids] * (self._shrink ** len(self._steps) - 1)
-        return total.index_add_(0, ids, own[sent] - decayed)
+        moved = (own - decayed).masked_fill_((self.row_ids == PAD).unsqueeze(-1), 0.0)
+        return total.index_add_(0, ids.flatten(), moved.flatten(0, 1))
 
     def _summed(self, tile: slice) -> Float[Tensor, "item dim"]:
         start, count = self.table[tile], len(self._steps)
@@ -194,7 +200,7 @@ class UnreadRows:
         """Return h·w, −∞ where the client reads the row by index."""
         read = self._read[:, tile]
         hidden = torch.zeros_like(read, dtype=states.dtype).masked_fill_(read, -torch.inf)
-        return _product(states, rows.mT).add_(hidden.unsqueeze(1))
+        return self._product(states, rows.mT).add_(hidden.unsqueeze(1))
 
     def _sweep(
         self, states: Float[Tensor, "client token dim"]
@@ -216,7 +222,7 @@ class UnreadRows:
             higher = torch.maximum(top, scores.amax(-1, keepdim=True))
             weights, fade = scores.sub_(higher).exp_(), (top - higher).exp_()
             total.mul_(fade).add_(weights.sum(-1, keepdim=True))
-            mixed.mul_(fade).add_(_product(weights, rows))
+            mixed.mul_(fade).add_(self._product(weights, rows))
             if alike is not None:
                 alike.mul_(fade * fade.mT).baddbmm_(weights, weights.mT)
             top = higher
@@ -227,17 +233,18 @@ class UnreadRows:
             alike.div_(total).div_(total.mT)
         return logsums, mixed.div_(total), alike
 
+    def _product(self, left: Float[Tensor, "client token in"], right: Tensor) -> Tensor:
+        """Return ``left @ right`` for one matrix that all clients share, or one a client."""
+        if right.dim() == 3:
+            return rounded_product(left, right, self.products)
+        return rounded_product(left.flatten(0, 1), right, self.products).unflatten(
+            0, left.shape[:2]
+        )
+
     def take(self, states: Tensor, gradient: Tensor, logsums: Tensor, alike: Tensor | None) -> None:
         """Keep what the backward pass brings."""
         weighted = states * gradient.unsqueeze(-1)
         self._pending = _Step(states, weighted, logsums, alike)
-
-
-def _product(left: Float[Tensor, "client token in"], right: Tensor) -> Tensor:
-    """Return ``left @ right`` for one matrix that all clients share, or one a client."""
-    if right.dim() == 3:
-        return torch.bmm(left, right)
-    return (left.flatten(0, 1) @ right).unflatten(0, left.shape[:2])
 
 
 class _LogSumExp(torch.autograd.Function):

@@ -17,7 +17,8 @@ from harness.core.messages import PAD, ModelSum, ModelUpdate
 from harness.core.seeds import Seeds
 from harness.core.system import Domain
 from harness.fed.guard import GuardRecord, admit
-from harness.fed.local import BatchedTrainer, clip_per_client
+from harness.fed.local import BatchedTrainer
+from harness.fed.optimisers import clip_per_client
 from models.backbone import SequenceModel, build_backbone, initial_table
 from models.lumos import Lumos, LumosState
 from models.lumos_device import WrittenViews
@@ -146,6 +147,9 @@ class _Flat:
 
     factored = frozenset()
     every_row = False
+
+    def to(self, device):
+        return self
 
     def __call__(self, step, dense, rows, rest=None):
         looked_up = rows_at(rows, torch.zeros(1, 1, dtype=torch.int64))
