@@ -36,9 +36,9 @@ def contrastive_loss(
     """
     anchor, views = states[:, :1], states[:, 1:]
     logits = F.cosine_similarity(anchor, views, dim=-1) / temperature
-    factors = [1.0, 1.0, counterfactual_weight]
-    weight = torch.tensor(factors, dtype=logits.dtype, device=logits.device).log()
-    in_sum = logits.masked_fill(~present, -torch.inf) + weight
+    weight = logits.new_ones(3)
+    weight[2:] = counterfactual_weight
+    in_sum = logits.masked_fill(~present, -torch.inf) + weight.log()
     partition = torch.logsumexp(in_sum, dim=1, keepdim=True)
     losses = (partition - logits[:, :2]).masked_fill(~present[:, :2], 0.0)
     return losses.sum(1)

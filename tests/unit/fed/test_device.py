@@ -87,17 +87,19 @@ def _chunk(loss, backbone="sasrec"):
     return trainer.chunk
 
 
-SPECS = [
-    LocalSpec(1, "sgd", 0.1, 0.01, 0.0),
-    LocalSpec(3, "sgd", 0.1, 0.01, 0.5),
-    LocalSpec(3, "adam", 0.1, 0.01, 0.5),
+ONE_STEP = LocalSpec(1, "sgd", 0.1, 0.01, 0.0)
+SGD = LocalSpec(3, "sgd", 0.1, 0.01, 0.5)
+ADAM = LocalSpec(3, "adam", 0.1, 0.01, 0.5)
+CASES = [
+    *(("sasrec", "binary", spec, None) for spec in (ONE_STEP, SGD, ADAM)),
+    *(("sasrec", "softmax", spec, None) for spec in (ONE_STEP, SGD, ADAM)),
+    ("gru4rec", "softmax", SGD, None),
+    ("sasrec", "softmax", SGD, torch.bfloat16),
+    ("sasrec", "softmax", ADAM, torch.bfloat16),
 ]
 
 
-@pytest.mark.parametrize("backbone", ["sasrec", "gru4rec"])
-@pytest.mark.parametrize("loss", ["binary", "softmax"])
-@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.optimizer}-{s.steps}")
-@pytest.mark.parametrize("products", [None, torch.bfloat16])
+@pytest.mark.parametrize(("backbone", "loss", "spec", "products"), CASES)
 def test_a_chunk_trains_on_one_device_throughout(backbone, loss, spec, products):
     chunk = replace(_chunk(loss, backbone), spec=spec, products=products)
     with FakeTensorMode(allow_non_fake_inputs=False) as mode:
