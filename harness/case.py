@@ -133,6 +133,7 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
         reject_share=cell.limits.reject_share,
         seeds=seeds.child("training"),
         progress=progress,
+        arithmetic=cell.arithmetic,
     )
     inference: dict[str, InferenceAttack] = {}
     for spec in cell.inference:
@@ -156,6 +157,7 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
         paths={role: str(resolve(ref)) for role, ref in system.assets().items()},
         cache=cache,
         progress=progress,
+        device=cell.arithmetic.device,
     )
     return Case(training, resources, inference, truth, data.data_hash)
 

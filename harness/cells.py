@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from harness.arms import Arm
 from harness.core.attack import PoisoningAttack
+from harness.core.device import ON_CPU, Arithmetic
 from harness.core.params import Params
 from harness.core.registry import ATTACKS
 from harness.plugins import PluginSpec
@@ -51,6 +52,7 @@ class Cell(Params):
         evaluation: what is measured.
         record: what the transcript keeps.
         limits: when the run fails.
+        arithmetic: device and number format; part of both keys unless it is the default.
     """
 
     id: str
@@ -72,6 +74,7 @@ class Cell(Params):
     evaluation: Evaluation
     record: Record
     limits: Limits
+    arithmetic: Arithmetic = ON_CPU
 
     @property
     def trains_language(self) -> bool:
@@ -125,6 +128,8 @@ def make_cell(**fields: Any) -> Cell:
     draft = Cell(id="", training="", **fields)
     draft = draft.model_copy(update={"training": training_key(draft)})
     content = draft.model_dump(mode="json")
+    if draft.arithmetic == ON_CPU:
+        del content["arithmetic"]
     name = [
         draft.system.label,
         draft.dataset_label,
@@ -160,6 +165,7 @@ def training_key(cell: Cell) -> str:
             "noisy": cell.noisy.model_dump(mode="json") if cell.noisy.fraction else None,
             "seed": cell.seed,
             "language": cell.language,
+            **({} if cell.arithmetic == ON_CPU else {"arithmetic": list(cell.arithmetic)}),
         }
     )
 

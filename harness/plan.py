@@ -213,6 +213,7 @@ def _cell(scenario: Scenario, setting: _Setting, seed: int) -> Cell:
         evaluation=scenario.evaluation,
         record=scenario.record,
         limits=scenario.limits,
+        arithmetic=scenario.compute.arithmetic(),
     )
 
 

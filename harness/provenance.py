@@ -79,7 +79,12 @@ def manifest(
             "warnings": list(plan.warnings),
         },
         "data": dict(sorted((data_hashes or {}).items())),
-        "compute": {"jobs": jobs, "threads": scenario.compute.threads, **thread_variables()},
+        "compute": {
+            "jobs": jobs,
+            "threads": scenario.compute.threads,
+            **scenario.compute.arithmetic()._asdict(),
+            **thread_variables(),
+        },
         "git": git_state(),
         "packages": package_versions(),
         "machine": machine(),

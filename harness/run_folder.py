@@ -16,6 +16,7 @@ from harness.files import write_atomic
 from harness.pidlock import held
 from harness.reading.source import read_yaml
 from harness.scenario import Scenario
+from harness.settings import changes_bytes
 
 LOCK = ".lock"
 SCENARIO = "scenario.yaml"
@@ -72,6 +73,10 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
         for key in sorted(old.keys() | new.keys()):
             below = f"{path}.{key}" if path else key
             if below == "compute":
+                before, after = changes_bytes(old.get(key, {})), changes_bytes(new.get(key, {}))
+                yield from (
+                    f"compute.{k}" for k in ("device", "precision") if before.get(k) != after.get(k)
+                )
                 continue
             if key not in old or key not in new:
                 yield below

@@ -31,6 +31,7 @@ from harness.settings import (
     Record,
     Seed,
     Targets,
+    changes_bytes,
     distinct,
 )
 
@@ -141,9 +142,14 @@ def _quoted(value: Any) -> Any:
 
 
 def scenario_hash(scenario: Scenario) -> str:
-    """Return the SHA-256 of the resolved content; ``compute``, which changes no result, aside."""
+    """Return the SHA-256 of the resolved content, without what of ``compute`` changes no result.
+
+    Device and number format count only where they are not the default.
+    """
     data = scenario.plain()
     del data["compute"]
+    if changed := changes_bytes(scenario.compute.model_dump(mode="json")):
+        data["compute"] = changed
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import psutil
@@ -14,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from harness.core.device import Arithmetic, Precision, available_device
 from harness.core.params import Params
 
 Label = Annotated[str, StringConstraints(pattern=r"^[\w][\w +%()\-]*$", max_length=60)]
@@ -149,7 +151,7 @@ class Record(Params):
 
 
 class Compute(Params):
-    """How the work is spread; does not change results.
+    """How the work is spread and computed; jobs, threads and memory do not change results.
 
     Attributes:
         jobs: worker processes.
@@ -157,17 +159,37 @@ class Compute(Params):
         memory: gigabytes that local training may take, all processes together; by default four
             fifths of what is free at the start. Where a chunk of clients does not fit, fewer
             train at once, and results may differ in their last bits.
+        device: where local training and language models run; ``auto`` takes a CUDA device where
+            there is one. Not the default, so that a scenario means the same numbers everywhere.
+        precision: of the matrix products of local training: bfloat16 is faster where the machine
+            multiplies it natively. Weights and their updates stay float32.
     """
 
     jobs: Annotated[int, Field(ge=1, le=1024)] = 1
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     memory: Annotated[float, Field(gt=0)] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    precision: Precision = "float32"
+
+    def arithmetic(self) -> Arithmetic:
+        """Return device and number format as this machine has them.
+
+        Raises:
+            ScenarioError: CUDA is asked for and there is none.
+        """
+        return Arithmetic(available_device(self.device), self.precision)
 
     def memory_bytes(self) -> float:
         """Return what local training may take."""
         if self.memory is not None:
             return self.memory * 1e9
         return FREE_SHARE * psutil.virtual_memory().available
+
+
+def changes_bytes(compute: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a resolved ``compute`` section sets that changes results."""
+    defaults = {"device": "cpu", "precision": "float32"}
+    return {k: compute[k] for k, usual in defaults.items() if compute.get(k, usual) != usual}
 
 
 class Limits(Params):

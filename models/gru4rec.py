@@ -66,7 +66,7 @@ class GRU4Rec:
         self, dense: Parameters, prefix: str, x: Tensor, layout: Layout
     ) -> Float[Tensor, "sequence token dim"]:
         inputs = linear(dense, f"{prefix}input", x)
-        rows = torch.arange(len(x))
+        rows = torch.arange(len(x), device=x.device)
         states = [torch.zeros_like(x[:, 0])]
         for token in range(x.shape[1]):
             # State 0 is the empty history; token t has state t + 1.

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from harness.core.system import Answers
 from models.llm_model import SoftPromptLLM
 from models.llm_training import Questions, ask
-from models.soft_prompt import Pack, collate
+from models.soft_prompt import Pack
 
 INVALID = -1
 
@@ -78,7 +78,7 @@ def _prompt(
     query = ask(questions, q, candidates, stage.lexicon, stage.config.num_history)
     blind = query._replace(target=candidates[0])  # the label is never shown, only laid aside
     pack = Pack(stage.lexicon.prefix(candidates), [blind])
-    embeds = stage.embed(collate([pack], stage.lexicon), questions.state)
+    embeds = stage.embed(stage.collated([pack]), questions.state)
     return embeds[0, : len(pack.prefix) + len(query.codes)]
 
 
@@ -116,11 +116,13 @@ def _continue(
 ) -> list[list[int]]:
     width = max(len(p) for p in prompts)
     embeds = torch.stack([F.pad(p, (0, 0, width - len(p), 0)) for p in prompts])
-    mask = torch.stack([torch.arange(width) >= width - len(p) for p in prompts]).long()
+    device = embeds.device
+    lengths = torch.tensor([[len(p)] for p in prompts], device=device)
+    mask = (torch.arange(width, device=device) >= width - lengths).long()
     position = (mask.cumsum(1) - 1).clamp(min=0)
-    stops, cache = torch.tensor(list(stop)), DynamicCache()
+    stops, cache = torch.tensor(list(stop), device=device), DynamicCache()
     inputs = embeds.to(model.dtype)
-    done = torch.zeros(len(prompts), dtype=torch.bool)
+    done = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     out: list[list[int]] = [[] for _ in prompts]
     for _ in range(max_new_tokens):
         logits = model(
@@ -155,9 +157,10 @@ def score_candidates(
         last = stage.model(
             inputs_embeds=prompt, past_key_values=cache, use_cache=True, logits_to_keep=1
         ).logits
-        answers = [torch.tensor(stage.lexicon.answer(i)) for i in listed]
+        answers = [torch.tensor(stage.lexicon.answer(i), device=stage.device) for i in listed]
         ids = torch.nn.utils.rnn.pad_sequence(answers, batch_first=True, padding_value=0)
-        real = torch.arange(ids.shape[1]) < torch.tensor([[len(a)] for a in answers])
+        lengths = torch.tensor([[len(a)] for a in answers], device=stage.device)
+        real = torch.arange(ids.shape[1], device=stage.device) < lengths
         logits = last.expand(len(listed), 1, -1)
         if ids.shape[1] > 1:
             cache.batch_repeat_interleave(len(listed))
@@ -169,4 +172,4 @@ def score_candidates(
             logits = torch.cat([logits, more], dim=1)
         logs = logits.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
         rows.append((logs * real).sum(1))
-    return torch.stack(rows)
+    return torch.stack(rows).cpu()

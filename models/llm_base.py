@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxtyping import Int
 from numpy import ndarray
 
+from harness.core.device import Device
 from harness.core.system import Answers
 from harness.language.generator import Decoding, TextGenerator
 from models.llm_answer import parsed
@@ -21,6 +22,7 @@ def base_answers(
     histories: Sequence[Sequence[int]],
     candidates: Int[ndarray, "user candidate"],
     config: LLMStageConfig,
+    device: Device = "cpu",
 ) -> Answers:
     """Ask the untrained LLM: history titles, candidate titles, no soft tokens.
 
@@ -31,6 +33,7 @@ def base_answers(
         histories: each user's last items, already cut to the wanted number.
         candidates: item ids per user.
         config: of stage 2.
+        device: where the LLM runs.
     """
     prompts = [
         [
@@ -43,7 +46,9 @@ def base_answers(
         ]
         for history, row in zip(histories, candidates, strict=True)
     ]
-    generator = TextGenerator(llm_path, cache=texts, dtype=config.dtype, batch_size=32)
+    generator = TextGenerator(
+        llm_path, cache=texts, dtype=config.dtype, batch_size=32, device=device
+    )
     decoding = Decoding(max_new_tokens=config.max_new_tokens, stop=("\n",))
     said = [text.text for text in generator.generate(prompts, decoding)]
     return parsed(said, candidates, titles)

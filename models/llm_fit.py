@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from harness.core.device import Device
 from harness.core.seeds import Seeds
 from models.llm_model import LLMStageConfig, SoftPromptLLM, prepare
 from models.llm_training import ItemSide, PackSampler, Questions
-from models.soft_prompt import Pack, collate
+from models.soft_prompt import Pack
 
 Progress = Callable[[int, int, float], None]
 
@@ -31,12 +32,13 @@ def warm_up(stage: SoftPromptLLM, questions: Questions, seeds: Seeds) -> float:
         rows = torch.randint(len(questions), (256,), generator=generator)
         positive = targets[rows][:, None]
         drawn = torch.randint(num_items, (256, config.num_candidates - 1), generator=generator)
-        users = F.normalize(stage.projectors.users(questions.state[rows]), dim=-1)
+        users = F.normalize(stage.user_tokens(questions.state, rows), dim=-1)
         used, place = torch.cat([positive, drawn], dim=1).unique(return_inverse=True)
         scores = users @ F.normalize(stage.item_tokens(used), dim=-1).T / config.rank_temperature
-        logits = scores.gather(1, place)
-        logits[:, 1:] = logits[:, 1:].masked_fill(drawn == positive, -math.inf)
-        loss = F.cross_entropy(logits, torch.zeros(256, dtype=torch.long))
+        logits = scores.gather(1, place.to(stage.device))
+        equal = (drawn == positive).to(stage.device)
+        logits[:, 1:] = logits[:, 1:].masked_fill(equal, -math.inf)
+        loss = F.cross_entropy(logits, torch.zeros(256, dtype=torch.long, device=stage.device))
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -50,6 +52,7 @@ def train(
     questions: Questions,
     seeds: Seeds,
     progress: Progress | None = None,
+    device: Device = "cpu",
 ) -> SoftPromptLLM:
     """Train stage 2 on the given questions (equation 17 with the curriculum above).
 
@@ -60,13 +63,14 @@ def train(
         questions: training moments only; validation and test items are no target here.
         seeds: every draw comes from here.
         progress: called with sequences done, sequences in all, and the step's mean loss.
+        device: where the LLM and the projectors are trained.
     """
-    stage = prepare(config, llm_path, items, questions.state.shape[1], seeds)
+    stage = prepare(config, llm_path, items, questions.state.shape[1], seeds, device)
     warm_up(stage, questions, seeds)
     _follow_curriculum(stage, questions, seeds, progress or (lambda done, total, loss: None))
     stage.model.requires_grad_(False)
     stage.projectors.requires_grad_(False)
-    stage.model.to(config.compute_dtype)
+    stage.model.to(config.compute_dtype(device))
     return stage
 
 
@@ -144,7 +148,7 @@ def _accumulate(
     total = sum(len(stage.lexicon.answer(q.target)) for pack in packs for q in pack.queries)
     loss = 0.0
     for part in _parts(packs):
-        batch = collate(part, stage.lexicon)
+        batch = stage.collated(part)
         logits = stage.label_logits(batch, stage.embed(batch, questions.state, share))
         value = F.cross_entropy(logits, batch.label, reduction="sum") / total
         value.backward()

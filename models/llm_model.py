@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.core.device import Device
 from harness.core.params import Params
 from harness.core.seeds import Seeds
 from harness.language.llm import Dtype, load_llm, resolved
 from models.llm_training import ItemSide
-from models.soft_prompt import Batch, Lexicon, Projectors, build_lexicon
+from models.soft_prompt import Batch, Lexicon, Pack, Projectors, build_lexicon, collate
 
 
 class LLMStageConfig(Params):
@@ -84,10 +86,9 @@ class LLMStageConfig(Params):
             )
         return self
 
-    @property
-    def compute_dtype(self) -> torch.dtype:
-        """The number format that the LLM computes in."""
-        return resolved(self.dtype)
+    def compute_dtype(self, device: Device = "cpu") -> torch.dtype:
+        """Return the number format that the LLM computes in on ``device``."""
+        return resolved(self.dtype, device)
 
 
 @dataclass
@@ -100,12 +101,23 @@ class SoftPromptLLM:
     projectors: Projectors
     lexicon: Lexicon
     items: ItemSide
+    device: Device = "cpu"
 
     def item_tokens(self, items: Int[Tensor, " item"]) -> Float[Tensor, "item width"]:
         """Soft tokens of the given items."""
         matched = self.config.projector == "matched"
         vectors = self.items.decoded if matched else self.items.code
-        return self.projectors.items(vectors[items])
+        return self.projectors.items(vectors[items.to(vectors.device)].to(self.device))
+
+    def user_tokens(
+        self, states: Float[Tensor, "question dim"], rows: Int[Tensor, " asker"]
+    ) -> Float[Tensor, "asker width"]:
+        """Soft tokens of the users whose states stand in the given rows."""
+        return self.projectors.users(states[rows.to(states.device)].to(self.device))
+
+    def collated(self, packs: Sequence[Pack]) -> Batch:
+        """Lay packs out as one batch where the LLM is."""
+        return Batch(*(tensor.to(self.device) for tensor in collate(packs, self.lexicon)))
 
     def embed(
         self, batch: Batch, states: Float[Tensor, "question dim"], share: float = 1.0
@@ -125,7 +137,7 @@ class SoftPromptLLM:
         rows, columns = batch.item_slot.T
         out = out.index_put((rows, columns), tokens[place[: len(batch.item)]])
         if len(batch.state):
-            users = self.projectors.users(states[batch.state])
+            users = self.user_tokens(states, batch.state)
             if share < 1:
                 users = _between(tokens[place[len(batch.item) :]], users, share)
             rows, columns = batch.user_slot.T
@@ -149,8 +161,8 @@ class SoftPromptLLM:
 
     def autocast(self) -> Any:
         """Bfloat16 arithmetic over float32 weights, where the LLM itself is trained so."""
-        mixed = self.config.compute_dtype != self.model.dtype
-        return torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
+        mixed = self.config.compute_dtype(self.device) != self.model.dtype
+        return torch.autocast(self.device, torch.bfloat16) if mixed else nullcontext()
 
 
 def _between(
@@ -163,11 +175,16 @@ def _between(
 
 
 def prepare(
-    config: LLMStageConfig, llm_path: Path, items: ItemSide, dim: int, seeds: Seeds
+    config: LLMStageConfig,
+    llm_path: Path,
+    items: ItemSide,
+    dim: int,
+    seeds: Seeds,
+    device: Device = "cpu",
 ) -> SoftPromptLLM:
     """Load the LLM, choose what of it learns, and draw the projectors."""
-    master = torch.float32 if config.tune == "full" else config.compute_dtype
-    tokenizer, model = load_llm(llm_path, master)
+    master = torch.float32 if config.tune == "full" else config.compute_dtype(device)
+    tokenizer, model = load_llm(llm_path, master, device=device)
     table = model.get_input_embeddings().weight
     norm = float(table.detach().float().norm(dim=1).mean())
     model.requires_grad_(False)
@@ -181,7 +198,7 @@ def prepare(
         config.projector, (dim, vectors.shape[1]), table.shape[1], norm, seeds.torch("projectors")
     )
     lexicon = build_lexicon(tokenizer, items.titles, config.layout, config.noun)
-    return SoftPromptLLM(config, tokenizer, model, projectors, lexicon, items)
+    return SoftPromptLLM(config, tokenizer, model, projectors.to(device), lexicon, items, device)
 
 
 def _add_lora(model: Any, rank: int, generator: torch.Generator) -> None:
@@ -193,8 +210,8 @@ def _add_lora(model: Any, rank: int, generator: torch.Generator) -> None:
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names), model)
     for name, weight in model.named_parameters():
         if "lora_A" in name:
-            weight.data = torch.empty(weight.shape).uniform_(
-                -1 / math.sqrt(weight.shape[1]), 1 / math.sqrt(weight.shape[1]), generator=generator
-            )
+            bound = 1 / math.sqrt(weight.shape[1])
+            drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
+            weight.data = drawn.to(weight.device)
         elif "lora_B" in name:
-            weight.data = torch.zeros(weight.shape)
+            weight.data = torch.zeros(weight.shape, device=weight.device)

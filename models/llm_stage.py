@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.core.device import Device
 from harness.core.seeds import Seeds
 from harness.core.system import Answers
 from models.llm_answer import answer, score_candidates
@@ -65,9 +66,10 @@ class LLMStage:
         seeds: Seeds,
         progress: Progress | None = None,
         texts: Path | None = None,
+        device: Device = "cpu",
     ) -> LLMStage:
         """Train on moments of the training histories; see :func:`models.llm_fit.train`."""
-        llm = train(config, llm_path, items, questions, seeds, progress)
+        llm = train(config, llm_path, items, questions, seeds, progress, device)
         return cls(llm, llm_path, texts)
 
     def answer(
@@ -97,7 +99,9 @@ class LLMStage:
         config = self.llm.config
         last = [h[-config.num_history :].tolist() if config.num_history else [] for h in histories]
         titles = self.llm.items.titles
-        return base_answers(self.llm_path, self.texts, titles, last, candidates, config)
+        return base_answers(
+            self.llm_path, self.texts, titles, last, candidates, config, self.llm.device
+        )
 
 
 def _asked(states: Tensor, histories: Sequence[Int[np.ndarray, " event"]]) -> Questions:

@@ -8,8 +8,14 @@ and 4, [lineage] the group's earlier systems (PTF-FSR, FELLAS), [ours] open in e
 Objective of client u (section 3): L = L_rec + λ·L_CL; with cosine similarities s to the history's
 last hidden state and Z = Σ_v exp(s_v/τ) over the three views,
 L_CL = −log(exp(s_F/τ)/Z) − log(exp(s_P/τ)/Z); the counterfactual N stands in Z only [digest-A].
-L_rec is binary cross-entropy with one sampled negative a position [lineage]. The server averages
-the cohort's weights without weighting [digest-A].
+L_rec is binary cross-entropy with one sampled negative a position [lineage], or cross-entropy over
+the whole catalogue (``loss: softmax``): the source's words, "standard next-item prediction loss",
+allow both [digest-A]. The server averages the cohort's weights without weighting [digest-A].
+
+Under the softmax every client moves every item row. Where nobody has to see single updates, they
+are summed without ever being there. Where somebody does (an attack, a client stage, a robust rule,
+a recorded round), an update is as large as the table: fewer clients then train at once, but whoever
+reads the cohort as a whole holds cohort × catalogue × dim.
 
 The server sees every sampled client's weight delta, item rows included; the LLM's texts and views
 never leave the device [paper].
@@ -23,25 +29,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from harness.core.averaging import average
 from harness.core.local import LocalSpec, Work
-from harness.core.messages import Aggregate, Message, ModelAggregate, ModelSum, ModelUpdate
+from harness.core.messages import (
+    Aggregate,
+    Message,
+    ModelAggregate,
+    ModelSum,
+    ModelUpdate,
+)
 from harness.core.observe import Catalogue
 from harness.core.params import Paper
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
 from harness.core.system import Deviation, Domain, Part, Resources, System, Variant
 from models.backbone import SequenceModel, build_backbone, initial_table
-from models.compact import compact
+from models.lumos_chunk import Negatives, Users, chunk_loss, packed
 from models.lumos_config import MAX_FUTURE, LumosConfig
-from models.lumos_device import WrittenViews, packed_user, prepare_texts, write_views
-from models.lumos_memory import chunk_size, client_bytes
-from models.lumos_objective import ChunkLoss
-from models.negatives import sample_negatives
-from models.packing import PackedBatch, collate, collate_histories
+from models.lumos_device import WrittenViews, prepare_texts, write_views
+from models.lumos_memory import chunk_size, client_bytes, softmax_bytes
 
 _TABLE = "item table"
 
@@ -77,7 +86,8 @@ class Lumos(System):
         ),
         Deviation(
             "L_rec is binary cross-entropy with one negative a position",
-            "the sources say only 'standard next-item prediction loss'; lineage: PTF-FSR, FELLAS",
+            "the sources say only 'standard next-item prediction loss'; lineage: PTF-FSR, FELLAS; "
+            "option loss: softmax is the other reading",
         ),
         Deviation(
             "The on-device LLM is SmolLM2-135M-Instruct, with prompts of our own",
@@ -140,13 +150,20 @@ class Lumos(System):
         if not able:
             return
         order = sorted(able, key=lambda place: (sizes[place], clients[place]))
-        # Draws hang on a client's place among the cohort, not on its order or on the chunk.
-        shape = (len(clients), self.config.local_epochs, self.config.max_length)
-        draws = work.seeds.numpy("negatives").random(shape)
-        size = self._chunk_size(state, work, sizes[order[-1]])
-        for start in range(0, len(order), size):
-            chunk = order[start : start + size]
-            yield self._train_chunk(state, work, [clients[place] for place in chunk], draws[chunk])
+        negatives = Negatives(work.seeds, len(clients), self.config)
+
+        def train(places: list[int], work: Work) -> Iterator[ModelUpdate | ModelSum]:
+            size = self._chunk_size(state, work, sizes[order[-1]])
+            for start in range(0, len(places), size):
+                chunk = places[start : start + size]
+                users = [clients[place] for place in chunk]
+                message = self._train_chunk(state, work, users, negatives.of(chunk))
+                # A broken sum is trained again by client, for the guard to see who it was.
+                yield from (
+                    train(chunk, replace(work, summed=False)) if message is None else [message]
+                )
+
+        yield from train(order, work)
 
     def _tokens(self, state: LumosState, client: int) -> int:
         """Return at least the number of a client's packed tokens."""
@@ -159,7 +176,12 @@ class Lumos(System):
     def _chunk_size(self, state: LumosState, work: Work, tokens: int) -> int:
         config: LumosConfig = self.config
         needed = client_bytes(state.model, tokens, config.num_blocks, self._spec())
-        size = chunk_size(config.chunk_clients, work.memory_bytes, needed)
+        free = work.memory_bytes
+        if config.loss == "softmax":
+            once, more = softmax_bytes(state.model, tokens, self._spec(), summed=work.summed)
+            needed += more
+            free = None if free is None else free - once
+        size = chunk_size(config.chunk_clients, free, needed)
         if size < config.chunk_clients and work.round_index == 0:
             work.progress(
                 f"memory for {size} clients at once instead of {config.chunk_clients}: "
@@ -182,51 +204,27 @@ class Lumos(System):
         state: LumosState,
         work: Work,
         clients: list[int],
-        draws: Float[np.ndarray, "client step position"],
-    ) -> ModelUpdate | ModelSum:
-        config: LumosConfig = self.config
-        histories = [state.domain.histories[client] for client in clients]
-        batch = self._packed(state, clients, histories, work.plan.counterfactual_weight > 0)
-        positions = int(batch.lengths.max()) - 1
-        contrast = config.contrastive_weight > 0 and bool(batch.present.any())
-        # Without a view the last item of a history is a target and never an input.
-        layout = batch.layout if contrast else batch.layout.first(positions)
-        targets = batch.layout.ids[:, 1 : positions + 1]
-        drawn = sample_negatives(draws[:, :, :positions], histories, len(state.model.table))
-        negatives = _real(torch.from_numpy(drawn), batch)
-        parts = [layout.ids, targets, negatives.flatten(1)]
-        row_ids, index = compact(torch.cat(parts, 1))
-        tokens, targets, negative_rows = index.split([part.shape[1] for part in parts], 1)
-        loss = ChunkLoss(
-            backbone=state.model.backbone,
-            batch=batch,
-            layout=layout,
-            tokens=tokens,
-            targets=targets,
-            negatives=negative_rows.reshape(negatives.shape),
-            contrastive_weight=config.contrastive_weight,
-            temperature=config.temperature,
-            counterfactual_weight=work.plan.counterfactual_weight,
-            train_view_items=config.train_view_items,
-        )
+        draws: Float[np.ndarray, "client step position"] | None,
+    ) -> ModelUpdate | ModelSum | None:
+        """Return the chunk's message; None for a sum that the guard would refuse."""
+        users = Users(clients, state.domain.histories, state.views)
+        batch = packed(users, self.config, work.plan)
+        row_ids, loss = chunk_loss(state.model, users, batch, draws, self.config, work.plan)
+        table, examples = state.model.table, batch.lengths - 1
         trained = work.trainer.train(
-            state.model.dense, state.model.table, row_ids, loss, self._spec(), summed=work.summed
+            state.model.dense, table, row_ids, loss, self._spec(), summed=work.summed
         )
-        kind = ModelSum if trained.summed else ModelUpdate
-        return kind(torch.tensor(clients), trained.dense, row_ids, trained.rows, batch.lengths - 1)
-
-    def _packed(
-        self,
-        state: LumosState,
-        clients: list[int],
-        histories: list[Int[np.ndarray, " event"]],
-        counterfactual: bool,
-    ) -> PackedBatch:
-        views = state.views
-        if views is None:
-            return collate_histories(histories, self.config.max_length)
-        users = zip(clients, histories, strict=True)
-        return collate([packed_user(u, h, views, self.config, counterfactual) for u, h in users])
+        if not trained.sound:
+            return None
+        ids = torch.tensor(clients)
+        if trained.table is not None:
+            row_ids = row_ids[:, :0]
+        elif loss.every_row:
+            row_ids = torch.arange(len(table)).repeat(len(ids), 1)
+        if trained.summed:
+            dense, rows = trained.dense, trained.rows
+            return ModelSum(ids, dense, row_ids, rows, examples, trained.table)
+        return ModelUpdate(ids, trained.dense, row_ids, trained.rows, examples)
 
     def combine(
         self, state: LumosState, messages: Iterable[Message], seeds: Seeds
@@ -281,12 +279,3 @@ class Lumos(System):
     def findings(self, state: LumosState) -> dict[str, float | None]:
         """Return figures on the LLM's views."""
         return state.views.findings if state.views else {}
-
-
-def _real(
-    negatives: Int[Tensor, "client step position"], batch: PackedBatch
-) -> Int[Tensor, "client step position"]:
-    """Put a client's own first item where it has no position, or nothing that it never had."""
-    positions = torch.arange(negatives.shape[2])
-    real = (positions < (batch.lengths - 1).reshape(-1, 1, 1)) & (negatives >= 0)
-    return torch.where(real, negatives, batch.layout.ids[:, :1].unsqueeze(1))

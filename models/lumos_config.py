@@ -31,6 +31,12 @@ class LumosConfig(Params):
     local_epochs: int = Field(
         default=5, ge=1, description="one step each: a client's data is one batch"
     )
+    loss: Literal["binary", "softmax"] = Field(
+        default="binary",
+        description="L_rec: binary cross-entropy with one sampled negative a position [lineage] "
+        "or cross-entropy over the whole catalogue, the other reading of 'standard next-item "
+        "prediction loss' [digest-A]",
+    )
     optimizer: Literal["adam", "sgd"] = Field(default="adam", description="[digest-A: Adam]")
     learning_rate: float = Field(default=1e-3, gt=0, description="[digest-A: 1e-3]")
     weight_decay: float = Field(

@@ -91,6 +91,8 @@ def _views_path(domain: Domain, config: LumosConfig, resources: Resources) -> Pa
         "views": config.views.model_dump(),
         "models": [resources.paths["llm"], resources.paths["encoder"]],
     }
+    if resources.device != "cpu":
+        key["device"] = resources.device
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     return resources.cache / "views" / f"{name}.json"
 
@@ -100,6 +102,7 @@ def _models(resources: Resources) -> tuple[TextGenerator, SentenceEncoder]:
         resources.paths["llm"],
         cache=resources.cache / "texts.sqlite",
         progress=lambda done, total: resources.progress(f"LLM views: {done} of {total} prompts"),
+        device=resources.device,
     )
     return generator, SentenceEncoder(
         resources.paths["encoder"], cache=resources.cache / "embeddings"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from harness.core.local import LocalSpec
+from harness.core.unread_rows import NARROWEST, TILE
 from models.backbone import SequenceModel
 
 STATES_PER_LAYER = 30
@@ -13,6 +14,13 @@ and the factors of the weights' gradients. Measured for SASRec, the larger of th
 
 COPIES = {"sgd": 2, "adam": 6}
 """Weights a client holds: its own, and its delta; Adam adds two moments, gradient and scratch."""
+
+UPDATE_COPIES = 5
+"""Item tables that a whole update holds: itself, what a client stage or the guard makes of it, and
+the average's own in double precision."""
+
+TABLE_COPIES = 5
+"""Item tables that a chunk's sum holds: its tiles, their join, and the average's in double."""
 
 
 def client_bytes(model: SequenceModel, tokens: int, num_layers: int, spec: LocalSpec) -> int:
@@ -31,6 +39,27 @@ def client_bytes(model: SequenceModel, tokens: int, num_layers: int, spec: Local
     states = STATES_PER_LAYER * (num_layers + 1) * tokens * dim
     masks = 2 * tokens * tokens
     return size * (COPIES[spec.optimizer] * (weights + rows) + states + masks)
+
+
+def softmax_bytes(
+    model: SequenceModel, tokens: int, spec: LocalSpec, *, summed: bool
+) -> tuple[int, int]:
+    """Return what a softmax over the whole catalogue takes more: of a chunk, and of each client.
+
+    Args:
+        model: encoder and weights.
+        tokens: of the packed sequence, history and views.
+        spec: steps and optimiser.
+        summed: whether only the sum of the updates is made, or each as large as the item table.
+    """
+    items, dim = model.table.shape
+    size, copies = model.table.element_size(), COPIES[spec.optimizer]
+    # Of each step h and g·h, and PPᵀ with what its norm takes.
+    factors = spec.steps * tokens * (2 * dim + tokens) + 4 * tokens * tokens
+    narrowest = NARROWEST * (copies * dim + 3 * tokens)
+    # A mark for each item says which rows the client reads by index.
+    client = items + size * (factors + narrowest + (0 if summed else UPDATE_COPIES * items * dim))
+    return size * ((copies + 1) * TILE + TABLE_COPIES * items * dim), client
 
 
 def chunk_size(wanted: int, available: float | None, bytes_per_client: int) -> int:

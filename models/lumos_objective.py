@@ -5,7 +5,7 @@ L(u) = L_rec(u) + λ·L_CL(u), arXiv:2602.09306v1, section 3 [digest-A].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from harness.core.client_weight import Parameter, Parameters
+from harness.core.unread_rows import UnreadRows
 from models.backbone import Backbone
 from models.packing import PackedBatch
 from models.sasrec import rows_at
@@ -35,8 +36,9 @@ def contrastive_loss(
     """
     anchor, views = states[:, :1], states[:, 1:]
     logits = F.cosine_similarity(anchor, views, dim=-1) / temperature
-    weight = logits.new_tensor([1.0, 1.0, counterfactual_weight]).log()
-    in_sum = logits.masked_fill(~present, -torch.inf) + weight
+    weight = logits.new_ones(3)
+    weight[2:] = counterfactual_weight
+    in_sum = logits.masked_fill(~present, -torch.inf) + weight.log()
     partition = torch.logsumexp(in_sum, dim=1, keepdim=True)
     losses = (partition - logits[:, :2]).masked_fill(~present[:, :2], 0.0)
     return losses.sum(1)
@@ -52,9 +54,45 @@ def recommendation_loss(
 
     Position ``t`` predicts item ``t + 1``, so a history of n items has n − 1 positions.
     """
-    real = torch.arange(hidden.shape[1]) < (lengths - 1).unsqueeze(1)
+    real = _real(hidden, lengths)
     loss = F.softplus(-(hidden * positive).sum(-1)) + F.softplus((hidden * negative).sum(-1))
     return (loss * real).sum(1) / real.sum(1)
+
+
+def softmax_loss(
+    hidden: Float[Tensor, "client position dim"],
+    rows: Parameter,
+    targets: Int[Tensor, "client position"],
+    real_rows: Bool[Tensor, "client row"],
+    rest: UnreadRows,
+    lengths: Int[Tensor, " client"],
+) -> Float[Tensor, " client"]:
+    """Return mean cross-entropy over the whole catalogue at each client's training positions.
+
+    Args:
+        hidden: state of each history position.
+        rows: each client's compact item table.
+        targets: row in it of the item that each position predicts.
+        real_rows: rows of it that are items and no padding.
+        rest: all items outside of it.
+        lengths: history items of each client; n items have n − 1 positions.
+    """
+    real = _real(hidden, lengths)
+    if isinstance(rows, Tensor):
+        scores = torch.bmm(hidden, rows.transpose(1, 2))
+    else:
+        scores = rows.scores(hidden)
+    among = scores.masked_fill(~real_rows.unsqueeze(1), -torch.inf)
+    partition = torch.logaddexp(among.logsumexp(-1), rest.logsumexp(hidden))
+    loss = partition - scores.gather(2, targets.unsqueeze(2)).squeeze(2)
+    return (loss * real).sum(1) / real.sum(1)
+
+
+def _real(
+    hidden: Float[Tensor, "client position dim"], lengths: Int[Tensor, " client"]
+) -> Bool[Tensor, "client position"]:
+    positions = torch.arange(hidden.shape[1], device=hidden.device)
+    return positions < (lengths - 1).unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +105,9 @@ class ChunkLoss:
         layout: the tokens to encode: all, or the history's inputs alone where no view counts.
         tokens: row index of each of them in its client's compact table.
         targets: row index of the item that each history position predicts.
-        negatives: row index of the negative at each step and history position.
+        real_rows: rows of the compact tables that are items and no padding.
+        negatives: row index of the negative at each step and history position; None for a softmax
+            over the whole catalogue.
         contrastive_weight: λ.
         temperature: τ.
         counterfactual_weight: factor of the counterfactual in Z.
@@ -79,7 +119,8 @@ class ChunkLoss:
     layout: Layout
     tokens: Int[Tensor, "client token"]
     targets: Int[Tensor, "client position"]
-    negatives: Int[Tensor, "client step position"]
+    real_rows: Bool[Tensor, "client row"]
+    negatives: Int[Tensor, "client step position"] | None
     contrastive_weight: float
     temperature: float
     counterfactual_weight: float
@@ -90,21 +131,40 @@ class ChunkLoss:
         """Parameters that the encoder reads by `linear` and `rows_at` alone."""
         return self.backbone.factored()
 
-    def __call__(self, step: int, dense: Parameters, rows: Parameter) -> Float[Tensor, " client"]:
+    @property
+    def every_row(self) -> bool:
+        """Whether every item row is read."""
+        return self.negatives is None
+
+    def to(self, device: str) -> ChunkLoss:
+        """Return the same objective with all it reads on ``device``."""
+        return replace(
+            self,
+            batch=self.batch.to(device),
+            layout=self.layout.to(device),
+            tokens=self.tokens.to(device),
+            targets=self.targets.to(device),
+            real_rows=self.real_rows.to(device),
+            negatives=None if self.negatives is None else self.negatives.to(device),
+        )
+
+    def __call__(
+        self, step: int, dense: Parameters, rows: Parameter, rest: UnreadRows | None = None
+    ) -> Float[Tensor, " client"]:
         """Return each client's loss at ``step``."""
         # Three lookups cost less than cutting one apart, whose gradient would be padded with zeros.
         embedded = rows_at(rows, self.tokens)
-        positive, negative = rows_at(rows, self.targets), rows_at(rows, self.negatives[:, step])
+        pairs = self._pairs(step, rows)
         if not self.train_view_items:
             in_history = self.batch.in_history[:, : self.tokens.shape[1]].unsqueeze(-1)
             embedded = torch.where(in_history, embedded, embedded.detach())
         hidden = self.backbone.hidden(dense, embedded, self.layout)
         positions = self.targets.shape[1]
         before = hidden if hidden.shape[1] == positions else hidden[:, :positions]
-        loss = recommendation_loss(before, positive, negative, self.batch.lengths)
+        loss = self._recommendation(before, pairs, rows, rest)
         if hidden.shape[1] == positions:
             return loss
-        client = torch.arange(len(hidden)).unsqueeze(1)
+        client = torch.arange(len(hidden), device=hidden.device).unsqueeze(1)
         contrast = contrastive_loss(
             hidden[client, self.batch.ends],
             self.batch.present,
@@ -112,3 +172,22 @@ class ChunkLoss:
             self.counterfactual_weight,
         )
         return loss + self.contrastive_weight * contrast
+
+    def _pairs(self, step: int, rows: Parameter) -> tuple[Tensor, Tensor] | None:
+        """Return the rows of targets and negatives, where single negatives are drawn."""
+        if self.negatives is None:
+            return None
+        return rows_at(rows, self.targets), rows_at(rows, self.negatives[:, step])
+
+    def _recommendation(
+        self,
+        hidden: Float[Tensor, "client position dim"],
+        pairs: tuple[Tensor, Tensor] | None,
+        rows: Parameter,
+        rest: UnreadRows | None,
+    ) -> Float[Tensor, " client"]:
+        lengths = self.batch.lengths
+        if pairs is not None:
+            return recommendation_loss(hidden, *pairs, lengths)
+        assert rest is not None, "a softmax over the catalogue reads every row"
+        return softmax_loss(hidden, rows, self.targets, self.real_rows, rest, lengths)

@@ -104,6 +104,11 @@ class PackedBatch:
     lengths: Int[Tensor, " user"]
     in_history: Bool[Tensor, "user token"]
 
+    def to(self, device: str) -> PackedBatch:
+        """Return the batch on ``device``."""
+        tensors = (self.ends, self.present, self.lengths, self.in_history)
+        return PackedBatch(self.layout.to(device), *(tensor.to(device) for tensor in tensors))
+
 
 def collate(users: Sequence[PackedUser]) -> PackedBatch:
     """Pad packed users to one width and build their attention masks."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.core.client_weight import ClientWeight, Parameter, Parameters
+from harness.core.client_weight import Parameter, Parameters
 from harness.core.seeds import Seeds
 from models.sequences import Layout
 
@@ -29,7 +29,7 @@ def linear(
 ) -> Float[Tensor, "sequence token out"]:
     """Return ``x @ weight + bias`` for shared or per-sequence ``[in, out]`` weights."""
     weight, bias = dense[f"{name}.weight"], plain(dense, f"{name}.bias")
-    if isinstance(weight, ClientWeight):
+    if not isinstance(weight, Tensor):
         return weight.linear(x, bias)
     if weight.dim() == 2:
         return torch.addmm(bias, x.flatten(0, 1), weight).unflatten(0, x.shape[:2])
@@ -52,11 +52,11 @@ def rows_at(
     tables: Parameter, index: Int[Tensor, "sequence token"]
 ) -> Float[Tensor, "sequence token dim"]:
     """Look rows up in a shared table, or in one ``[sequence, row, dim]`` of each sequence's own."""
-    if isinstance(tables, ClientWeight):
+    if not isinstance(tables, Tensor):
         return tables.lookup(index)
     if tables.dim() == 2:
         return F.embedding(index, tables)
-    offset = torch.arange(len(tables)).unsqueeze(1) * tables.shape[1]
+    offset = torch.arange(len(tables), device=tables.device).unsqueeze(1) * tables.shape[1]
     return F.embedding(index + offset, tables.flatten(0, 1))
 
 

@@ -40,6 +40,11 @@ class Layout:
             self.parent[:, :tokens],
         )
 
+    def to(self, device: str) -> Layout:
+        """Return the layout on ``device``."""
+        tensors = (self.ids, self.positions, self.mask, self.parent)
+        return Layout(*(tensor.to(device) for tensor in tensors))
+
 
 def causal_layout(
     histories: Sequence[Int[np.ndarray, " event"]], max_length: int

@@ -272,6 +272,7 @@ class SfUbm(System):
             seeds.child("stage 2"),
             lambda done, total, loss: say(f"stage 2: {done} of {total}, loss {loss:.3f}"),
             state.resources.cache / "texts.sqlite",
+            state.resources.device,
         )
 
     def catalogue(self, state: SfUbmState) -> Catalogue:

@@ -24,6 +24,9 @@ def run(
         float | None,
         typer.Option(metavar="GB", help="for local training; default: most of what is free"),
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda; default cpu")
+    ] = None,
     keep_going: KeepGoing = True,
     force_unlock: ForceUnlock = False,
     yes: Annotated[bool, typer.Option(help=f"run more than {MAX_CELLS} cells")] = False,
@@ -33,8 +36,9 @@ def run(
     from harness.run_folder import claim, default_folder
     from harness.scenario import load
 
-    bound = [] if memory is None else [f"compute.memory={memory}"]
-    loaded = load(scenario, [*(overrides or ()), *bound])
+    given = {"memory": memory, "device": device}
+    chosen = [f"compute.{key}={value}" for key, value in given.items() if value is not None]
+    loaded = load(scenario, [*(overrides or ()), *chosen])
     plan = expand(loaded)
     cells = len(plan.cells)
     if cells > MAX_CELLS and limit is None and not yes:

@@ -37,6 +37,9 @@ class RunningSum:
         items = update.row_ids[sent]
         self.table.index_add_(0, items, update.rows[sent].double())
         self.senders += torch.bincount(items, minlength=len(self.senders))
+        if isinstance(update, ModelSum) and update.table is not None:
+            self.table += update.table.double()
+            self.senders += len(update)
 
     def mean(self, dtype: torch.dtype, *, over_cohort: bool) -> ModelAggregate:
         """Return the unweighted mean: dense over the cohort, rows over senders or the cohort."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 
 class ClientWeight:
-    """One matrix or table, a copy a client, that losses read by `linear` and `lookup` alone.
+    """One matrix or table, a copy a client, read by `linear`, `lookup` and `scores` alone.
 
     The gradient of ``x @ W`` is the product xᵀg of what went in and what came back. Forming it,
     keeping it and then adding it moves every client's copy through memory three times more than
@@ -23,10 +24,18 @@ class ClientWeight:
     Attributes:
         start: what every client begins with, or ``[client, in, out]`` if they differ.
         anchor: a scalar to differentiate by, without which autograd would not come by here.
+        products: number format of the products in `linear` and `scores`; None for the weight's.
     """
 
-    def __init__(self, start: Tensor, clients: int, anchor: Float[Tensor, ""]) -> None:
+    def __init__(
+        self,
+        start: Tensor,
+        clients: int,
+        anchor: Float[Tensor, ""],
+        products: torch.dtype | None = None,
+    ) -> None:
         self.start = start
+        self.products = products
         self.anchor = anchor
         self.clients = clients
         self._own: Tensor | None = None
@@ -42,15 +51,24 @@ class ClientWeight:
         self, x: Float[Tensor, "client token in"], bias: Float[Tensor, "client out"]
     ) -> Float[Tensor, "client token out"]:
         """Return ``x @ value + bias``."""
-        return _apply(_Linear, x, bias, self.anchor, self)
+        return apply_function(_Linear, x, bias, self.anchor, self)
 
     def lookup(self, index: Int[Tensor, "client token"]) -> Float[Tensor, "client token out"]:
         """Return the rows of each client's table at its indices."""
-        return _apply(_Lookup, self.anchor, index, self)
+        return apply_function(_Lookup, self.anchor, index, self)
+
+    def scores(self, x: Float[Tensor, "client token out"]) -> Float[Tensor, "client token in"]:
+        """Return each row's product with ``x``: ``x @ valueᵀ``, of a table that differs."""
+        return apply_function(_Scores, x, self)
 
     def squared_norms(self) -> Float[Tensor, " client"]:
         """Return the squared ℓ2 norm of each client's descent since the last step."""
         total = self.start.new_zeros(self.clients)
+        if self._products and self._lookups:
+            inputs, gradients = _joined(self._products)
+            descent = torch.bmm(inputs.transpose(1, 2), gradients)
+            _add_rows(descent, self._lookups)
+            return descent.flatten(1).square().sum(1)
         if self._products:
             total += _squared_norms_of_product(*_joined(self._products))
         if self._lookups:
@@ -96,11 +114,50 @@ class ClientWeight:
         return self._own
 
 
-Parameter = Tensor | ClientWeight
-"""A parameter as a loss sees it: plain, or with its gradient kept as factors."""
+@dataclass(frozen=True)
+class RoundedWeight:
+    """A plain parameter whose matrix products are rounded, as under autocast: Adam's own way.
+
+    The products' gradients are rounded as they come out; the parameter and its moments are not.
+
+    Attributes:
+        value: the copies ``[client, in, out]``, or one that all share.
+        products: number format of the products.
+    """
+
+    value: Tensor
+    products: torch.dtype
+
+    def linear(
+        self, x: Float[Tensor, "client token in"], bias: Float[Tensor, "*client out"]
+    ) -> Float[Tensor, "client token out"]:
+        """Return ``x @ value + bias``."""
+        return rounded_product(x, self.value, self.products) + bias.unsqueeze(-2)
+
+    def lookup(self, index: Int[Tensor, "client token"]) -> Float[Tensor, "client token out"]:
+        """Return the rows of the shared table, or of each client's own, at its indices."""
+        if self.value.dim() == 2:
+            return F.embedding(index, self.value)
+        return F.embedding(_flat_index(index, self.value.shape[1]), self.value.flatten(0, 1))
+
+    def scores(self, x: Float[Tensor, "client token out"]) -> Float[Tensor, "client token in"]:
+        """Return each row's product with ``x``."""
+        return rounded_product(x, self.value.mT, self.products)
+
+
+Parameter = Tensor | ClientWeight | RoundedWeight
+"""A parameter as a loss sees it: plain, with its gradient kept as factors, or with products in
+another number format."""
 
 Parameters = Mapping[str, Parameter]
 """Parameters by name."""
+
+
+def rounded_product(left: Tensor, right: Tensor, products: torch.dtype | None) -> Tensor:
+    """Return ``left @ right`` from factors rounded to ``products``, in the format of ``left``."""
+    if products is None:
+        return torch.matmul(left, right)
+    return torch.matmul(left.to(products), right.to(products)).to(left.dtype)
 
 
 def _joined(products: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -123,7 +180,8 @@ def _flat_index(index: Int[Tensor, "client token"], rows: int) -> Int[Tensor, "c
     return index + torch.arange(len(index), device=index.device).unsqueeze(1) * rows
 
 
-def _apply(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
+def apply_function(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
+    """Return what an autograd function makes of its arguments."""
     result: Any = function.apply(*arguments)  # torch leaves `apply` without a type
     return result
 
@@ -145,6 +203,8 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, bias: Tensor, anchor: Tensor, weight: ClientWeight) -> Tensor:
         ctx.weight = weight
         ctx.save_for_backward(x)
+        if weight.products is not None:
+            return rounded_product(x, weight.value, weight.products).add_(bias.unsqueeze(1))
         if weight.value.dim() == 3:
             return torch.baddbmm(bias.unsqueeze(1), x, weight.value)
         return (x.flatten(0, 1) @ weight.value).view(*x.shape[:2], -1).add_(bias.unsqueeze(1))
@@ -154,7 +214,7 @@ class _Linear(torch.autograd.Function):
         (gradient,) = gradients
         value = ctx.weight.value
         ctx.weight._products.append((ctx.saved_tensors[0], gradient))
-        back = torch.matmul(gradient, value.transpose(-1, -2))
+        back = rounded_product(gradient, value.transpose(-1, -2), ctx.weight.products)
         return back, gradient.sum(1), None, None
 
 
@@ -172,3 +232,19 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         ctx.weight._lookups.append((ctx.index, gradients[0]))
         return None, None, None
+
+
+class _Scores(torch.autograd.Function):
+    """``x @ valueᵀ``; the gradient of ``value`` stays with it as factors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: ClientWeight) -> Tensor:
+        ctx.weight = weight
+        ctx.save_for_backward(x)
+        return rounded_product(x, weight.value.transpose(-1, -2), weight.products)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        ctx.weight._products.append((gradient, ctx.saved_tensors[0]))
+        return rounded_product(gradient, ctx.weight.value, ctx.weight.products), None

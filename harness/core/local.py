@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.core.client_weight import Parameter, Parameters
 from harness.core.defense import DataPlan
 from harness.core.seeds import Seeds
+from harness.core.unread_rows import UnreadRows
 
 
 class StepLoss(Protocol):
@@ -22,7 +23,18 @@ class StepLoss(Protocol):
         """Dense parameters that the loss reads by `linear` and `lookup` alone, as it does rows."""
         ...
 
-    def __call__(self, step: int, dense: Parameters, rows: Parameter) -> Float[Tensor, " client"]:
+    @property
+    def every_row(self) -> bool:
+        """Whether the loss reads every item row of the table, as a full softmax does."""
+        ...
+
+    def to(self, device: str) -> StepLoss:
+        """Return the same loss with all it reads on ``device``."""
+        ...
+
+    def __call__(
+        self, step: int, dense: Parameters, rows: Parameter, rest: UnreadRows | None = None
+    ) -> Float[Tensor, " client"]:
         """Return each client's loss given its own parameters.
 
         Args:
@@ -30,6 +42,7 @@ class StepLoss(Protocol):
             dense: parameters with a leading client axis, or shared ones in :attr:`Work.summed`
                 training of one plain step.
             rows: each client's item rows ``[client, row, dim]``.
+            rest: all other item rows, if the loss reads every row.
         """
         ...
 
@@ -59,13 +72,20 @@ class Trained:
 
     Attributes:
         dense: parameter name to deltas ``[client, *shape]``, or to their sum ``[*shape]``.
-        rows: deltas of each client's item rows.
+        rows: deltas of each client's item rows; of all items, in their order, where the loss reads
+            every row and this is no sum.
         summed: whether the dense deltas are sums.
+        table: sum of the deltas of all item rows, instead of ``rows``, where the loss reads every
+            row and this is a sum.
+        sound: whether the guard would take a sum; if not, its clients are to be trained again,
+            each to be seen. Only where the loss reads every row: else they come back at once.
     """
 
     dense: dict[str, Tensor]
     rows: Float[Tensor, "client row dim"]
     summed: bool
+    table: Float[Tensor, "item dim"] | None = None
+    sound: bool = True
 
 
 class LocalTrainer(Protocol):
@@ -90,7 +110,8 @@ class LocalTrainer(Protocol):
             loss: the local objective, one value a client.
             spec: steps, optimiser, clipping.
             summed: the sum over clients will do for the dense deltas; a broken one (not finite, or
-                too large to be accepted) comes back by client all the same, for the guard to see.
+                too large to be accepted) comes back by client all the same, for the guard to see,
+                or is marked where clients' updates are as large as the table.
         """
         ...
 

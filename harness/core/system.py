@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.core.device import Device
 from harness.core.local import Work
 from harness.core.messages import Aggregate, Message
 from harness.core.observe import Catalogue, ModelHandle
@@ -60,11 +61,13 @@ class Resources:
         paths: role (``"llm"``, ``"encoder"``) to local folder or hub name.
         cache: folder for content-addressed files.
         progress: called with a line of text now and then.
+        device: where language models run.
     """
 
     paths: dict[str, str]
     cache: Path
     progress: Progress
+    device: Device = "cpu"
 
 
 class Answers(NamedTuple):

@@ -74,7 +74,7 @@ class Arriving:
             cohort,
             index,
             plan,
-            BatchedTrainer(),
+            BatchedTrainer(training.arithmetic),
             seeds,
             summed,
             memory_bytes=training.memory_bytes,

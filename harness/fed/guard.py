@@ -82,7 +82,8 @@ def _admit_sum(message: ModelSum, round_index: int, record: GuardRecord) -> Mess
     record.received += len(message)
     most = MAX_ABSOLUTE * len(message)
     # A comparison with NaN is false, so NaN is refused too.
-    if all(bool(t.abs().max() <= most) for t in (*message.dense.values(), message.rows)):
+    items = message.rows if message.table is None else message.table
+    if all(bool(t.abs().max() <= most) for t in (*message.dense.values(), items)):
         return message
     for client in message.clients.tolist():
         record.refuse(round_index, client, "not finite or too large in sum")

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.core.attack import PoisoningAttack
 from harness.core.defense import Defense, Federation
+from harness.core.device import ON_CPU, Arithmetic
 from harness.core.observe import Transcript
 from harness.core.seeds import Seeds
 from harness.core.system import Domain, Progress, Released, System
@@ -51,6 +52,7 @@ class Training:
         progress: called with a line of text now and then.
         pause: called after every round; raises `Interrupted` where the training is to stop.
         memory_bytes: what local training may take; None for no bound.
+        arithmetic: device and number format of local training.
     """
 
     system: System
@@ -63,6 +65,7 @@ class Training:
     progress: Progress
     pause: Callable[[], None] = lambda: None
     memory_bytes: float | None = None
+    arithmetic: Arithmetic = ON_CPU
 
     def federation(self) -> Federation:
         """Return the federation's sizes."""

@@ -74,7 +74,7 @@ def encode_prefix(model: Any, tokens: Sequence[int]) -> Prefix:
     if not tokens:
         return Prefix(0, None)
     cache = DynamicCache(config=model.config)
-    ids = torch.tensor([list(tokens)])
+    ids = torch.tensor([list(tokens)], device=model.device)
     model(input_ids=ids, past_key_values=cache, logits_to_keep=1)
     return Prefix(len(tokens), cache)
 
@@ -173,7 +173,7 @@ def decode_batch(
         New token ids per prompt, including the one that ended it.
     """
     rows = _Rows(len(own), max_new_tokens, finished)
-    ids, mask = _left_padded(own, pad)
+    ids, mask = (t.to(model.device) for t in _left_padded(own, pad))
     past = mask.new_ones(len(own), prefix.length)
     cache = growing_cache(model, ids.shape[1] + max_new_tokens, prefix.cache, len(own))
     while True:
@@ -185,13 +185,14 @@ def decode_batch(
             past_key_values=cache,
             logits_to_keep=1,
         ).logits[:, -1]
-        rows.extend(logits, pick)
+        # Tokens are picked one row after another, which wants no device to wait for.
+        rows.extend(logits.cpu(), pick)
         going = rows.going()
         if not going:
             return rows.made
         if len(going) <= SHRINK_AT * len(rows.alive):
-            keep = torch.tensor(going)
+            keep = torch.tensor(going, device=model.device)
             cache.batch_select_indices(keep)
             mask, rows.alive = mask[keep], [rows.alive[place] for place in going]
         past = mask
-        ids, mask = _left_padded(rows.take(AT_ONCE), pad)
+        ids, mask = (t.to(model.device) for t in _left_padded(rows.take(AT_ONCE), pad))

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from harness.core.device import Device
 from harness.core.seeds import Seeds
 from harness.language.cache import TextStore, digest, model_identity
 from harness.language.constrain import ChoicePick
@@ -101,6 +102,7 @@ class TextGenerator:
         dtype: of the weights; ``auto`` is `harness.language.llm.cpu_dtype`.
         batch_size: prompts that are decoded together.
         progress: called with (prompts done, prompts to do) after each batch.
+        device: where the model runs; texts of another device than the CPU are kept apart.
     """
 
     def __init__(
@@ -111,22 +113,25 @@ class TextGenerator:
         dtype: Dtype = "auto",
         batch_size: int = 64,
         progress: Callable[[int, int], None] | None = None,
+        device: Device = "cpu",
     ) -> None:
         self._source = model
         self._store = None if cache is None else TextStore(cache)
-        self._dtype = resolved(dtype)
+        self._dtype = resolved(dtype, device)
+        self._device: Device = device
         self._batch_size = batch_size
         self._progress = progress
 
     @cached_property
     def identity(self) -> str:
-        """Hash over the model's files (or its hub name) and the number format."""
-        return digest(model_identity(self._source), str(self._dtype))
+        """Hash over the model's files (or its hub name), the number format and the device."""
+        elsewhere = () if self._device == "cpu" else (self._device,)
+        return digest(model_identity(self._source), str(self._dtype), *elsewhere)
 
     @cached_property
     def _parts(self) -> tuple[Any, Any]:
         """Load model and tokenizer at the first prompt that the cache lacks."""
-        tokenizer, model = load_llm(self._source, self._dtype, grouped=True)
+        tokenizer, model = load_llm(self._source, self._dtype, grouped=True, device=self._device)
         return model, tokenizer
 
     @property

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from harness.core.device import Device
 from harness.core.errors import AssetError
 from harness.language import attention
 
@@ -23,18 +24,23 @@ def cpu_dtype() -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def resolved(dtype: Dtype) -> torch.dtype:
-    """Return the number format that a setting asks for."""
-    return cpu_dtype() if dtype == "auto" else getattr(torch, dtype)
+def resolved(dtype: Dtype, device: Device = "cpu") -> torch.dtype:
+    """Return the number format that a setting asks for; every CUDA device has bfloat16."""
+    if dtype != "auto":
+        return getattr(torch, dtype)
+    return torch.bfloat16 if device == "cuda" else cpu_dtype()
 
 
-def load_llm(source: str | Path, dtype: torch.dtype, *, grouped: bool = False) -> tuple[Any, Any]:
+def load_llm(
+    source: str | Path, dtype: torch.dtype, *, grouped: bool = False, device: Device = "cpu"
+) -> tuple[Any, Any]:
     """Load tokenizer and model, the latter in evaluation mode.
 
     Args:
         source: local folder, or hub name (which needs a network).
         dtype: of the weights.
         grouped: attention that is fast for decoding, see `harness.language.attention`.
+        device: where the model is put.
 
     Raises:
         AssetError: it is no model that ``transformers`` can load.
@@ -45,7 +51,7 @@ def load_llm(source: str | Path, dtype: torch.dtype, *, grouped: bool = False) -
     local = Path(source).is_dir()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype,
             local_files_only=local,
@@ -53,4 +59,4 @@ def load_llm(source: str | Path, dtype: torch.dtype, *, grouped: bool = False) -
         )
     except (OSError, ValueError) as error:
         raise AssetError(f"the language model {source} can't be loaded: {error}") from error
-    return tokenizer, model.eval()
+    return tokenizer, model.to(device).eval()

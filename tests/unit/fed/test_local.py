@@ -17,7 +17,8 @@ from harness.core.messages import PAD, ModelSum, ModelUpdate
 from harness.core.seeds import Seeds
 from harness.core.system import Domain
 from harness.fed.guard import GuardRecord, admit
-from harness.fed.local import BatchedTrainer, clip_per_client
+from harness.fed.local import BatchedTrainer
+from harness.fed.optimisers import clip_per_client
 from models.backbone import SequenceModel, build_backbone, initial_table
 from models.lumos import Lumos, LumosState
 from models.lumos_device import WrittenViews
@@ -145,8 +146,12 @@ class _Flat:
     """A loss without a slope."""
 
     factored = frozenset()
+    every_row = False
 
-    def __call__(self, step, dense, rows):
+    def to(self, device):
+        return self
+
+    def __call__(self, step, dense, rows, rest=None):
         looked_up = rows_at(rows, torch.zeros(1, 1, dtype=torch.int64))
         return dense["w"].sum(1) * 0 + looked_up.sum((1, 2)) * 0
 
