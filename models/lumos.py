@@ -34,13 +34,7 @@ from torch import Tensor
 
 from harness.core.averaging import average
 from harness.core.local import LocalSpec, Work
-from harness.core.messages import (
-    Aggregate,
-    Message,
-    ModelAggregate,
-    ModelSum,
-    ModelUpdate,
-)
+from harness.core.messages import Aggregate, Message, ModelAggregate, ModelSum, ModelUpdate
 from harness.core.observe import Catalogue
 from harness.core.params import Paper
 from harness.core.registry import SYSTEMS
@@ -50,7 +44,15 @@ from models.backbone import SequenceModel, build_backbone, initial_table
 from models.lumos_chunk import Negatives, Users, chunk_loss, packed
 from models.lumos_config import MAX_FUTURE, LumosConfig
 from models.lumos_device import WrittenViews, prepare_texts, write_views
-from models.lumos_memory import chunk_size, client_bytes, softmax_bytes
+from models.lumos_memory import (
+    CLIENTS,
+    SHARED_TOKENS,
+    TOKENS,
+    chunk_size,
+    client_bytes,
+    cut,
+    softmax_bytes,
+)
 
 _TABLE = "item table"
 
@@ -153,9 +155,8 @@ class Lumos(System):
         negatives = Negatives(work.seeds, len(clients), self.config)
 
         def train(places: list[int], work: Work) -> Iterator[ModelUpdate | ModelSum]:
-            size = self._chunk_size(state, work, sizes[order[-1]])
-            for start in range(0, len(places), size):
-                chunk = places[start : start + size]
+            for part in self._cut(state, work, [sizes[place] for place in places]):
+                chunk = places[part]
                 users = [clients[place] for place in chunk]
                 message = self._train_chunk(state, work, users, negatives.of(chunk))
                 # A broken sum is trained again by client, for the guard to see who it was.
@@ -173,7 +174,22 @@ class Lumos(System):
         views = (state.views.rephrased[client], state.views.counterfactual[client])
         return tokens + MAX_FUTURE + sum(min(len(view), self.config.max_length) for view in views)
 
-    def _chunk_size(self, state: LumosState, work: Work, tokens: int) -> int:
+    def _cut(self, state: LumosState, work: Work, sizes: Sequence[int]) -> Iterator[slice]:
+        """Cut clients, in the order of their tokens, into the chunks that train at once."""
+        config: LumosConfig = self.config
+        if config.chunk_clients is not None:
+            most, tokens = config.chunk_clients, config.chunk_clients * sizes[-1]
+        else:
+            shared = work.summed and self._spec().one_plain_step
+            most, tokens = CLIENTS, SHARED_TOKENS if shared else TOKENS
+        wanted = min(most, max(1, tokens // sizes[-1]))
+        fitting = self._fitting(state, work, sizes[-1], wanted)
+        if fitting < wanted:
+            most, tokens = min(most, fitting), fitting * sizes[-1]
+        return cut(sizes, most, tokens)
+
+    def _fitting(self, state: LumosState, work: Work, tokens: int, wanted: int) -> int:
+        """Return how many clients of so many tokens the memory holds, at most those wanted."""
         config: LumosConfig = self.config
         needed = client_bytes(state.model, tokens, config.num_blocks, self._spec())
         free = work.memory_bytes
@@ -181,10 +197,10 @@ class Lumos(System):
             once, more = softmax_bytes(state.model, tokens, self._spec(), summed=work.summed)
             needed += more
             free = None if free is None else free - once
-        size = chunk_size(config.chunk_clients, free, needed)
-        if size < config.chunk_clients and work.round_index == 0:
+        size = chunk_size(wanted, free, needed)
+        if size < wanted and work.round_index == 0:
             work.progress(
-                f"memory for {size} clients at once instead of {config.chunk_clients}: "
+                f"memory for {size} clients at once instead of {wanted}: "
                 "results may differ from elsewhere in their last bits"
             )
         return size

@@ -63,8 +63,10 @@ class LumosConfig(Params):
     server_learning_rate: float = Field(
         default=1.0, gt=0, description="1 is plain averaging [digest-A]"
     )
-    chunk_clients: int = Field(
-        default=64, ge=1, description="clients trained at once (memory, not result)"
+    chunk_clients: int | None = Field(
+        default=None,
+        ge=1,
+        description="clients trained at once (memory, not result); null: by their tokens",
     )
     views: ViewsConfig = Field(default=ViewsConfig(), description="how the LLM writes the views")
     llm: str = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from math import prod
 
 from harness.core.local import LocalSpec
@@ -18,6 +19,13 @@ COPIES = {"sgd": 2, "adam": 6}
 UPDATE_COPIES = 5
 """Item tables that a whole update holds: itself, what a client stage or the guard makes of it, and
 the average's own in double precision."""
+
+CLIENTS, TOKENS = 256, 3200
+"""Clients and tokens a chunk: fewer leave a step with more calls than arithmetic, more leave the
+caches. Measured for SASRec on two cores: 64 clients of 50 tokens, 256 of 10."""
+
+SHARED_TOKENS = 12_800
+"""Tokens a chunk of clients without weights of their own."""
 
 TABLE_COPIES = 5
 """Item tables that a chunk's sum holds: its tiles, their join, and the average's in double."""
@@ -60,6 +68,23 @@ def softmax_bytes(
     # A mark for each item says which rows the client reads by index.
     client = items + size * (factors + narrowest + (0 if summed else UPDATE_COPIES * items * dim))
     return size * ((copies + 1) * TILE + TABLE_COPIES * items * dim), client
+
+
+def cut(sizes: Sequence[int], most: int, tokens: int) -> Iterator[slice]:
+    """Cut a cohort into chunks.
+
+    Args:
+        sizes: tokens of each client, ascending; a chunk is padded to its last one.
+        most: clients a chunk.
+        tokens: a chunk, padding included; a client beyond it is a chunk of its own.
+    """
+    start = 0
+    while start < len(sizes):
+        stop = start + 1
+        while stop < min(len(sizes), start + most) and (stop + 1 - start) * sizes[stop] <= tokens:
+            stop += 1
+        yield slice(start, stop)
+        start = stop
 
 
 def chunk_size(wanted: int, available: float | None, bytes_per_client: int) -> int:

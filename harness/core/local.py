@@ -65,6 +65,11 @@ class LocalSpec:
     weight_decay: float
     clip_norm: float
 
+    @property
+    def one_plain_step(self) -> bool:
+        """Whether the sum of the deltas is the gradient of the summed losses, at shared weights."""
+        return self.steps == 1 and self.optimizer == "sgd" and self.clip_norm == 0
+
 
 @dataclass(frozen=True)
 class Trained:

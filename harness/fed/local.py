@@ -49,7 +49,7 @@ class BatchedTrainer:
             raise ScenarioError(f"optimizer {spec.optimizer!r}: allowed are {allowed}")
         device, products = self._arithmetic.device, self._arithmetic.products
         chunk = Chunk(dense, table, row_ids, loss, spec, products).to(device)
-        if summed and spec.steps == 1 and spec.optimizer == "sgd" and spec.clip_norm == 0:
+        if summed and spec.one_plain_step:
             trained = _on_cpu(one_shared_step(chunk))
             if _acceptable(trained):
                 return trained

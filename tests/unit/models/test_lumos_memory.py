@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.core.defense import DataPlan
 from harness.core.local import LocalSpec, Work
@@ -12,14 +16,14 @@ from harness.core.seeds import Seeds
 from harness.core.system import Domain, Resources
 from harness.fed.local import BatchedTrainer
 from models.lumos import Lumos
-from models.lumos_memory import chunk_size, client_bytes
+from models.lumos_memory import chunk_size, client_bytes, cut
 
 CLIENTS, ITEMS = 12, 200
 
 
 def _system(length, **settings):
     fixed = {"future": False, "rephrased": False, "counterfactual": False, "chunk_clients": CLIENTS}
-    system = Lumos(max_length=length, **fixed, **settings)
+    system = Lumos(max_length=length, **{**fixed, **settings})
     stream = np.random.default_rng(0)
     histories = tuple(stream.permutation(ITEMS)[:length] for _ in range(CLIENTS))
     titles = tuple(str(i) for i in range(ITEMS))
@@ -73,3 +77,31 @@ def test_at_least_one_client_trains():
     assert chunk_size(64, 1.0, 10**9) == 1
     assert chunk_size(64, None, 10**9) == 64
     assert chunk_size(64, 1e12, 10**6) == 64
+
+
+@given(
+    st.lists(st.integers(2, 200), min_size=1, max_size=80).map(sorted),
+    st.integers(1, 40),
+    st.integers(1, 3000),
+)
+def test_chunks_hold_everybody_once_and_keep_to_both_limits(sizes, most, tokens):
+    parts = list(cut(sizes, most, tokens))
+    assert [size for part in parts for size in sizes[part]] == sizes
+    for part in parts:
+        clients = part.stop - part.start
+        assert 1 <= clients <= most
+        assert clients == 1 or clients * sizes[part.stop - 1] <= tokens
+    for part, following in pairwise(parts):
+        # No chunk could have taken the next client as well.
+        clients = part.stop - part.start + 1
+        assert clients > most or clients * sizes[following.start] > tokens
+
+
+def test_short_histories_train_in_larger_chunks_than_long_ones():
+    lengths = []
+    for length in (10, 50):
+        system, state = _system(length, chunk_clients=None)
+        sizes = [length] * 600
+        work = Work(torch.arange(600), 0, DataPlan(), BatchedTrainer(), Seeds(0))
+        lengths.append(max(p.stop - p.start for p in system._cut(state, work, sizes)))
+    assert lengths == [256, 64]
