@@ -30,13 +30,14 @@ def run(
 ) -> None:
     """Train, attack and score a scenario, and write its report."""
     from harness.plan import expand
+    from harness.refinement import most_further
     from harness.run_folder import claim, default_folder
     from harness.scenario import load
 
     bound = [] if memory is None else [f"compute.memory={memory}"]
     loaded = load(scenario, [*(overrides or ()), *bound])
     plan = expand(loaded)
-    cells = len(plan.cells)
+    cells = len(plan.cells) + most_further(loaded, plan).cells
     if cells > MAX_CELLS and limit is None and not yes:
         raise ScenarioError(f"{scenario}: {cells} cells, more than {MAX_CELLS}; add --yes to run")
     from harness.commands.working import work
