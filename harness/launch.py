@@ -73,12 +73,14 @@ def _swept(
     progress: Progress,
 ) -> str:
     """Run the cells, refine the ranges of strength on what they show, and return how it ended."""
+
+    def grow() -> bool:
+        added = refinement.advance(sweep.plan, sweep.done)
+        sweep.plan = refinement.plan() if added else sweep.plan
+        return added
+
     try:
-        ran = sweep.run(limit, failed_only)
-        while refinement.advance(sweep.plan, sweep.done):
-            sweep.plan = refinement.plan()
-            limit = None if limit is None else limit - ran
-            ran = sweep.run(limit, failed_only)
+        sweep.run(limit, failed_only, grow)
     except RunError as error:
         progress.line(str(error))
         return "failed"

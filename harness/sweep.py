@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -67,30 +67,40 @@ class Sweep:
     _prepared: set[str] = field(default_factory=set[str])
     _stop: Stopping = field(default_factory=lambda: Stopping(CONTEXT.Event()))
 
-    def run(self, limit: int | None = None, failed_only: bool = False) -> int:
+    def run(
+        self,
+        limit: int | None = None,
+        failed_only: bool = False,
+        grow: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Run every cell that is not done yet, then write the tables of the whole run.
 
         Args:
             limit: run at most so many.
             failed_only: leave out the cells that have not been tried.
-
-        Returns:
-            How many cells were run, failed ones included.
+            grow: called when all have run; adds cells to the plan and says whether it did.
 
         Raises:
             RunError: a cell failed and ``fail_fast`` is set; finished cells are kept.
             KeyboardInterrupt: a signal asked to stop; finished cells and rounds are kept.
         """
         self._recall_failures()
+        try:
+            with self._stop.on_signals():
+                ran = self._run_stage(limit, failed_only)
+                while grow():
+                    ran += self._run_stage(None if limit is None else limit - ran, failed_only)
+        finally:
+            self.write_tables()
+
+    def _run_stage(self, limit: int | None, failed_only: bool) -> int:
+        """Run what the plan holds now; return how many cells were run, failed ones included."""
         todo = [cell for cell in self.plan.cells if not self.done(cell)]
         chosen = [cell for cell in todo if not failed_only or cell.id in self.failed][:limit]
         self.progress.start(len(chosen))
-        try:
-            with self._stop.on_signals():
-                self._prepare(chosen)
-                self._run_cells(chosen)
-        finally:
-            self.write_tables()
+        if chosen:
+            self._prepare(chosen)
+            self._run_cells(chosen)
         return len(chosen)
 
     def finished(self) -> bool:

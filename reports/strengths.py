@@ -90,7 +90,8 @@ def is_log(strengths: Sequence[float]) -> bool:
 
 def _line(panel: Axes, points: _Line, name: str, colour: str, marker: str) -> None:
     x, y = [p[0] for p in points], [p[1].value for p in points]
-    panel.plot(x, y, marker + "-", color=colour, lw=1.4, ms=6, mec="white", label=tick(name))
+    panel.plot(x, y, marker + "-", color=colour, lw=1.4, mec="white", label=tick(name),
+               ms=11 if marker == "*" else 6)  # fmt: skip
     panel.fill_between(
         x, [p[1].low for p in points], [p[1].high for p in points], color=colour, alpha=0.12, lw=0
     )
