@@ -10,7 +10,7 @@ from typing import Any
 from harness.bisection import Change
 from harness.results import Interval
 from reports.evidence import Evidence
-from reports.transitions import changes
+from reports.transitions import changes, overall
 from reports.wording import clean, join_words, label, number, strength_text
 
 
@@ -54,9 +54,10 @@ def transitions(found: Sequence[Change], threshold: float) -> list[Change]:
     return list(largest.values())
 
 
-def in_words(change: Change) -> str:
+def in_words(change: Change, gradual: bool = False) -> str:
     """``span check falls from 0.81 to 0.04 between 0.1 and 0.18``."""
     way = "falls" if change.after < change.before else "rises"
+    way += " step by step" if gradual else ""
     values = f"from {_share(change.before)} to {_share(change.after)}"
     return f"{change.what} {way} {values} between {number(change.low)} and {number(change.high)}"
 
@@ -94,12 +95,20 @@ def _found(evidence: Evidence, family: str, threshold: float) -> str:
     """Where every quantity changes most between the strengths as they are now, by system."""
     if math.isnan(threshold):
         return ""
-    by_system: dict[str, list[str]] = {}
     found = changes(evidence, family)
-    for change in transitions(found, threshold):
-        by_system.setdefault(change.system, []).append(in_words(change))
-    if found and not by_system:
-        return f"Between neighbours, nothing is shown to change by more than {number(threshold)}."
+    sharp = transitions(found, threshold)
+    told = {(c.system, c.what) for c in sharp}
+    gradual = [
+        c
+        for c in transitions(overall(evidence, family), threshold)
+        if (c.system, c.what) not in told
+    ]
+    if found and not sharp and not gradual:
+        return f"Nothing is shown to change by more than {number(threshold)} over the range."
+    by_system: dict[str, list[str]] = {}
+    for change in (*sharp, *gradual):
+        text = in_words(change, gradual=change not in sharp)
+        by_system.setdefault(change.system, []).append(text)
     return " ".join(f"On {system}: {join_words(texts)}." for system, texts in by_system.items())
 
 

@@ -37,15 +37,31 @@ def changes(evidence: Evidence, family: str) -> list[Change]:
         evidence: the results.
         family: label of the defence.
     """
+    return [
+        change
+        for system, arms in _by_strength(evidence, family).items()
+        for left, right in pairwise(arms)
+        for change in _between(evidence, system, left, right)
+    ]
+
+
+def overall(evidence: Evidence, family: str) -> list[Change]:
+    """The same between the smallest and the largest strength."""
+    return [
+        change
+        for system, arms in _by_strength(evidence, family).items()
+        if len(arms) > 1
+        for change in _between(evidence, system, arms[0], arms[-1])
+    ]
+
+
+def _by_strength(evidence: Evidence, family: str) -> dict[str, list[Arm]]:
+    """A defence's arms by system, the smallest strength first."""
     systems: dict[str, list[Arm]] = {}
     for arm in evidence.arms():
         if arm.family == family and arm.strength is not None:
             systems.setdefault(system_title(arm), []).append(arm)
-    found: list[Change] = []
-    for system, arms in systems.items():
-        for left, right in pairwise(sorted(arms, key=_strength)):
-            found += _between(evidence, system, left, right)
-    return found
+    return {system: sorted(arms, key=_strength) for system, arms in systems.items()}
 
 
 def _between(evidence: Evidence, system: str, left: Arm, right: Arm) -> Iterator[Change]:

@@ -36,7 +36,7 @@ def _start(verb: str, *arguments: str | Path) -> subprocess.Popen[str]:
 
 def _harness(verb: str, *arguments: str | Path) -> tuple[str, str]:
     process = _start(verb, *arguments)
-    out, errors = process.communicate(timeout=300)
+    out, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return out, errors
 

@@ -298,7 +298,7 @@ def test_nothing_is_added_where_nothing_changes(
     assert record["ended"] == "between neighbours, nothing changes by more than 0.1"
     page = build_report(tmp_path / "flat").read_text()
     assert "None was added between them: between neighbours, nothing changes" in page
-    assert "nothing is shown to change by more than 0.1" in page
+    assert "Nothing is shown to change by more than 0.1 over the range" in page
 
 
 def test_a_range_that_asks_for_none_is_a_plain_sweep(

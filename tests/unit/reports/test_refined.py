@@ -15,7 +15,7 @@ from reports.html import build_report
 from reports.refined import in_words, refined_sweeps, transitions
 from reports.strengths import is_log, strength_curves
 from reports.sweeps import trade_offs
-from reports.transitions import UTILITY, changes, separate
+from reports.transitions import UTILITY, changes, overall, separate
 from reports.verdicts import judge
 
 NAN = math.nan
@@ -98,6 +98,19 @@ def test_a_transition_is_the_largest_change_that_is_shown():
     assert in_words(known[0]) == "a falls from 0.81 to 0.04 between 0.1 and 0.18"
     assert in_words(change("a", 1, 2, 0.0, 0.004)).endswith("rises from 0 to less than 0.01 "
                                                             "between 1 and 2")  # fmt: skip
+
+
+def test_what_changes_gradually_is_told_from_end_to_end(evidence):
+    known = {(c.what, c.low, c.high) for c in overall(evidence, "user_dp")}
+    assert ("row norm", 0.01, 1.0) in known and (UTILITY, 0.01, 1.0) in known
+    # With a threshold above every step, and below the way from end to end.
+    record = {"user_dp": {**RANGE, "threshold": 0.6}}
+    (told,) = refined_sweeps(evidence, {"refinement": record})
+    assert "row norm falls step by step from 0.8" in told.found
+    assert "to 0.0" in told.found and "between 0.01 and 1" in told.found
+    record = {"user_dp": {**RANGE, "threshold": 0.9}}
+    (told,) = refined_sweeps(evidence, {"refinement": record})
+    assert told.found == "Nothing is shown to change by more than 0.9 over the range."
 
 
 STEP = {
