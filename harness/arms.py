@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from harness.core.params import Params
@@ -10,6 +11,7 @@ from harness.core.registry import DEFENSES
 from harness.plugins import PluginSpec
 from harness.reading.explain import Finding
 from harness.reading.problems import suggest
+from harness.reading.ranges import ranges_of
 from harness.reading.references import NONE
 from harness.reading.resolve import swept_fields
 
@@ -35,13 +37,18 @@ class Arm(Params):
 NO_DEFENSE = Arm(label=NONE, parts=(), family=NONE)
 
 
-def arms_of(label: str, parts: list[dict[str, Any]]) -> tuple[Arm, ...]:
+def arms_of(
+    label: str, parts: Sequence[dict[str, Any]], added: Sequence[float] = ()
+) -> tuple[Arm, ...]:
     """Return the arms of one entry.
 
     Args:
         label: the entry's.
-        parts: ``use`` and resolved ``params`` of each part; a swept parameter holds a list.
+        parts: ``use`` and resolved ``params`` of each part; a swept parameter holds a list or a
+            range.
+        added: strengths that refinement put between those of the entry's range.
     """
+    parts = [_listed(part, added) for part in parts]
     sweeps = [
         (index, field, part["params"][field])
         for index, part in enumerate(parts)
@@ -70,6 +77,13 @@ def arms_of(label: str, parts: list[dict[str, Any]]) -> tuple[Arm, ...]:
             )
         )
     return tuple(arms)
+
+
+def _listed(part: dict[str, Any], added: Sequence[float]) -> dict[str, Any]:
+    """Return a part with the strengths of its range, if it has one, as a list."""
+    ranges = ranges_of(DEFENSES.get(part["use"]), part["params"])
+    lists = {field: sorted({*found.strengths, *added}) for field, found in ranges.items()}
+    return {**part, "params": {**part["params"], **lists}}
 
 
 def _strength(

@@ -14,10 +14,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from harness.core.defense import Defense
 from harness.core.params import Component, Params
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
 from harness.plugins import load_plugins
 from harness.reading.explain import admits_list
+from harness.reading.ranges import StrengthRange, takes_number
 from harness.reading.resolve import dataset_model
 from harness.scenario import DefenseEntry, LanguageCells, Scenario, SystemEntry
 
@@ -67,7 +69,7 @@ class _Models:
 
     def __init__(self) -> None:
         plugins = [cls for registry in (SYSTEMS, ATTACKS, DEFENSES) for _, cls in registry]
-        models: list[type[BaseModel]] = [Scenario, LanguageCells, dataset_model()]
+        models: list[type[BaseModel]] = [Scenario, LanguageCells, StrengthRange, dataset_model()]
         models += [cls.Config for cls in plugins]
         wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [
             (model, _MODE) for model in dict.fromkeys(models)
@@ -87,16 +89,22 @@ class _Models:
         """Return the schema of an entry that uses ``plugin`` and may hold ``keys`` besides."""
         parameters = self.of(plugin.Config).get("properties", {})
         if sweeps:
-            fields = plugin.Config.model_fields
             parameters = {
-                name: schema if admits_list(fields[name].annotation) else _or_list(schema)
-                for name, schema in parameters.items()
+                name: self._swept(plugin, name, schema) for name, schema in parameters.items()
             }
         return {
             "description": plugin.summary(),
             "properties": {"use": {"const": plugin.name}, **keys, **parameters},
             "additionalProperties": False,
         }
+
+    def _swept(self, plugin: type[Component], name: str, schema: Schema) -> Schema:
+        """Return the schema of a defence's parameter that also takes a list or a range."""
+        annotation = plugin.Config.model_fields[name].annotation
+        if admits_list(annotation):
+            return schema
+        ranged = issubclass(plugin, Defense) and plugin.strength and takes_number(annotation)
+        return _or_list(schema, [self.reference(StrengthRange)] if ranged else [])
 
 
 def _labelled(form: Schema, section: str, entry: Schema) -> Schema:
@@ -193,11 +201,11 @@ def _needs(key: str) -> Schema:
     return {"required": [key]}
 
 
-def _or_list(schema: Schema) -> Schema:
-    """Return a schema that also takes a list of values: a sweep."""
+def _or_list(schema: Schema, others: list[Schema]) -> Schema:
+    """Return a schema that also takes a list of values, or one of ``others``: a sweep."""
     about = {key: schema[key] for key in ("description", "default") if key in schema}
     inner = {key: value for key, value in schema.items() if key not in about}
-    return {**about, "anyOf": [inner, {"type": "array", "minItems": 1, "items": inner}]}
+    return {**about, "anyOf": [inner, {"type": "array", "minItems": 1, "items": inner}, *others]}
 
 
 def _plain(schema: Any) -> Any:

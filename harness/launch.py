@@ -10,9 +10,10 @@ from harness.case import Prepared, check_against_data
 from harness.core.errors import RunError
 from harness.describe import describe, in_words
 from harness.files import write_atomic
-from harness.plan import Plan, expand
+from harness.plan import Plan
 from harness.progress import Progress, duration
 from harness.provenance import manifest, timestamp
+from harness.refinement import Refinement
 from harness.scenario import Scenario, scenario_hash
 from harness.sweep import Sweep
 
@@ -35,7 +36,8 @@ def run_scenario(
         ScenarioError: the scenario does not fit its data; nothing is written.
         KeyboardInterrupt: the run was interrupted; finished cells are kept.
     """
-    plan, started, clock = expand(scenario), timestamp(), time.monotonic()
+    refinement = Refinement(scenario, folder, progress.line)
+    plan, started, clock = refinement.plan(), timestamp(), time.monotonic()
     data = _announced(plan, progress)
     progress.keep_in(folder / "log.jsonl")
     sweep = Sweep(
@@ -49,23 +51,36 @@ def run_scenario(
         fail_fast=not keep_going,
     )
     # A retry still has to bring the tables up to date.
-    if sweep.finished() and not failed_only:
+    if sweep.finished() and not refinement.open and not failed_only:
         progress.line(f"{folder}: every cell is done already")
         return 0
     status = "interrupted"
     try:
-        status = _swept(sweep, limit, failed_only, progress)
+        status = _swept(sweep, refinement, limit, failed_only, progress)
     finally:
         spent = ", ".join(f"{stage} {duration(s)}" for stage, s in sweep.timings.items())
         progress.line(f"time by stage, summed over processes: {spent or 'none'}")
-        _write_manifest(scenario, sweep, data, status, started, time.monotonic() - clock)
+        seconds = time.monotonic() - clock
+        _write_manifest(scenario, sweep, refinement, data, status, started, seconds)
     return 4 if sweep.failed else 0
 
 
-def _swept(sweep: Sweep, limit: int | None, failed_only: bool, progress: Progress) -> str:
-    """Run the cells and return how the run ended."""
+def _swept(
+    sweep: Sweep,
+    refinement: Refinement,
+    limit: int | None,
+    failed_only: bool,
+    progress: Progress,
+) -> str:
+    """Run the cells, refine the ranges of strength on what they show, and return how it ended."""
+
+    def grow() -> bool:
+        added = refinement.advance(sweep.plan, sweep.done)
+        sweep.plan = refinement.plan() if added else sweep.plan
+        return added
+
     try:
-        sweep.run(limit, failed_only)
+        sweep.run(limit, failed_only, grow)
     except RunError as error:
         progress.line(str(error))
         return "failed"
@@ -75,6 +90,7 @@ def _swept(sweep: Sweep, limit: int | None, failed_only: bool, progress: Progres
 def _write_manifest(
     scenario: Scenario,
     sweep: Sweep,
+    refinement: Refinement,
     data: dict[str, Prepared],
     status: str,
     started: str,
@@ -85,7 +101,7 @@ def _write_manifest(
         scenario, sweep.plan, status, jobs=sweep.jobs, started=started, data_hashes=hashes
     )
     record |= describe(sweep.plan, sweep.timings)
-    record |= {"name": scenario.name, "seconds": seconds}
+    record |= {"name": scenario.name, "seconds": seconds, "refinement": refinement.summary()}
     record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
     write_atomic(sweep.folder / "manifest.json", json.dumps(record, indent=1).encode())
 

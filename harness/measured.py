@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from harness.cells import Cell, canonical
 from harness.core.errors import DataError, HarnessError
-from harness.plan import Plan, expand
+from harness.plan import Plan
+from harness.refinement import refined_plan
 from harness.results import read_results
 from harness.run_folder import RESULTS, SCENARIO
 from harness.scenario import load
@@ -67,7 +68,7 @@ def read_run(folder: Path) -> EarlierRun:
         dict(zip(part["cell"], part["value"], strict=True))
         for part in (rows[rows["metric"] == name] for name in ("seconds", "peak_memory_mb"))
     )
-    cells = expand(load(folder / SCENARIO)).cells
+    cells = refined_plan(load(folder / SCENARIO), folder).cells
     return EarlierRun(
         folder,
         tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ class _Setting:
     language: LanguageCells | None = None
 
 
-def expand(scenario: Scenario) -> Plan:
+def expand(scenario: Scenario, added: Mapping[str, Sequence[float]] | None = None) -> Plan:
     """Expand a scenario into cells.
 
     Cells without an attack come once for each noisy fraction, with no malicious client; a malicious
@@ -72,12 +72,16 @@ def expand(scenario: Scenario) -> Plan:
     noisy fraction and seed: they train on what the systems train on. Pairs that
     do not meet, or that the scenario leaves out, are returned with their reason.
 
+    Args:
+        scenario: as loaded.
+        added: strengths that refinement put into ranges, by label of the defence.
+
     Raises:
         ScenarioError: a plug-in is not registered.
     """
     settings, not_run = list(_anchor_settings(scenario)), list[NotRun]()
     for label, entry in scenario.systems.items():
-        more, left_out = _system_settings(scenario, label, entry)
+        more, left_out = _system_settings(scenario, label, entry, _choices(scenario, added or {}))
         settings += more
         not_run += left_out
     cells = tuple(_cell(scenario, setting, seed) for seed in scenario.seeds for setting in settings)
@@ -95,11 +99,12 @@ def _anchor_settings(scenario: Scenario) -> Iterator[_Setting]:
                 yield _Setting(_spec(label, entry), dataset, anchor=True, noisy=noisy)
 
 
-def _choices(scenario: Scenario) -> list[_Choice]:
+def _choices(scenario: Scenario, added: Mapping[str, Sequence[float]]) -> list[_Choice]:
     choices = [_Choice(NO_DEFENSE, None, None)]
     for label, entry in scenario.defenses.items():
         parts = [part.model_dump(mode="json") for part in entry.parts]
-        choices += [_Choice(arm, entry.under, entry.systems) for arm in arms_of(label, parts)]
+        arms = arms_of(label, parts, added.get(label, ()))
+        choices += [_Choice(arm, entry.under, entry.systems) for arm in arms]
     return choices
 
 
@@ -111,7 +116,7 @@ def _attacks(scenario: Scenario) -> tuple[list[PluginSpec], list[PluginSpec]]:
 
 
 def _system_settings(
-    scenario: Scenario, label: str, entry: SystemEntry
+    scenario: Scenario, label: str, entry: SystemEntry, choices: Sequence[_Choice]
 ) -> tuple[list[_Setting], list[NotRun]]:
     system, spec = SYSTEMS.get(entry.use), _spec(label, entry)
     poisoning, inference = _attacks(scenario)
@@ -127,7 +132,7 @@ def _system_settings(
             leave("attack", "not applicable", reason, attack=attack.label)
     meet = [a for a in poisoning if not _attack_misses(a, system, label)]
     reading = tuple(a for a in inference if not _attack_misses(a, system, label))
-    for choice in _choices(scenario):
+    for choice in choices:
         arm = choice.arm.label
         if reason := _defense_misses(choice.arm, system, label):
             leave("defense", "not applicable", reason, arm)

@@ -56,9 +56,11 @@ class Progress:
         self._log = path
 
     def start(self, total_cells: int) -> None:
-        """Begin with so many cells to run."""
-        self._total, self._began = total_cells, self._clock()
-        if self._console.is_terminal:
+        """Begin with so many cells to run, after those of earlier calls."""
+        if not self._total:
+            self._began = self._clock()
+        self._total = self._done + total_cells
+        if self._console.is_terminal and self._live is None:
             self._live = Live(
                 get_renderable=self._bar,
                 console=self._console,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -64,33 +64,48 @@ class Sweep:
     fail_fast: bool = False
     timings: dict[str, float] = field(default_factory=dict[str, float])
     failed: dict[str, str] = field(default_factory=dict[str, str])
+    _prepared: set[str] = field(default_factory=set[str])
     _stop: Stopping = field(default_factory=lambda: Stopping(CONTEXT.Event()))
 
-    def run(self, limit: int | None = None, failed_only: bool = False) -> None:
+    def run(
+        self,
+        limit: int | None = None,
+        failed_only: bool = False,
+        grow: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Run every cell that is not done yet, then write the tables of the whole run.
 
         Args:
             limit: run at most so many.
             failed_only: leave out the cells that have not been tried.
+            grow: called when all have run; adds cells to the plan and says whether it did.
 
         Raises:
             RunError: a cell failed and ``fail_fast`` is set; finished cells are kept.
             KeyboardInterrupt: a signal asked to stop; finished cells and rounds are kept.
         """
         self._recall_failures()
-        todo = [cell for cell in self.plan.cells if not self._done(cell)]
-        chosen = [cell for cell in todo if not failed_only or cell.id in self.failed][:limit]
-        self.progress.start(len(chosen))
         try:
             with self._stop.on_signals():
-                self._prepare(chosen)
-                self._run_cells(chosen)
+                ran = self._run_stage(limit, failed_only)
+                while grow():
+                    ran += self._run_stage(None if limit is None else limit - ran, failed_only)
         finally:
             self.write_tables()
 
+    def _run_stage(self, limit: int | None, failed_only: bool) -> int:
+        """Run what the plan holds now; return how many cells were run, failed ones included."""
+        todo = [cell for cell in self.plan.cells if not self.done(cell)]
+        chosen = [cell for cell in todo if not failed_only or cell.id in self.failed][:limit]
+        self.progress.start(len(chosen))
+        if chosen:
+            self._prepare(chosen)
+            self._run_cells(chosen)
+        return len(chosen)
+
     def finished(self) -> bool:
         """Whether every cell of the plan is done."""
-        return all(self._done(cell) for cell in self.plan.cells)
+        return all(self.done(cell) for cell in self.plan.cells)
 
     def _recall_failures(self) -> None:
         """Take over why cells failed before, so that no reason is lost until a cell succeeds."""
@@ -99,15 +114,16 @@ class Sweep:
         except DataError as error:
             self.progress.line(f"reasons of earlier failures are lost: {error}")
             return
-        unfinished = {cell.id for cell in self.plan.cells if not self._done(cell)}
+        unfinished = {cell.id for cell in self.plan.cells if not self.done(cell)}
         self.failed |= {cell: why for cell, why in earlier.items() if cell in unfinished}
 
-    def _done(self, cell: Cell) -> bool:
+    def done(self, cell: Cell) -> bool:
+        """Whether a cell's results are on disk."""
         return (self.folder / "cells" / cell.id / "done.json").exists()
 
     def _prepare(self, cells: Sequence[Cell]) -> None:
         """Fill the caches that cells share (LLM texts, pre-trained models), once and in parts."""
-        groups = shared_preparations(cells)
+        groups = [g for g in shared_preparations(cells) if not self._prepared >= _variants(g)]
         if not groups:
             return
         started = time.monotonic()
@@ -120,7 +136,9 @@ class Sweep:
             for report in self._finished(pool, futures):
                 if report.error:
                     self.progress.line(f"preparation: {report.error}")
-        self.timings["preparation"] = time.monotonic() - started
+        self._prepared |= {variant for group in groups for variant in _variants(group)}
+        spent = self.timings.get("preparation", 0.0) + time.monotonic() - started
+        self.timings["preparation"] = spent
 
     def _run_cells(self, cells: Sequence[Cell]) -> None:
         # The language stage takes minutes where all else takes seconds: begun last, it would
@@ -185,7 +203,7 @@ class Sweep:
         """Join the finished cells' tables into the run's, with rows for all that was not run."""
         rows, samples = self._not_run_rows(), list[SampleBlock]()
         for cell in self.plan.cells:
-            if self._done(cell):
+            if self.done(cell):
                 part = self.folder / "cells" / cell.id
                 rows.extend(read_rows(part))
                 samples.extend(sample_blocks(read_samples(part)))
@@ -234,10 +252,23 @@ def shared_preparations(cells: Sequence[Cell]) -> list[list[Cell]]:
     for cell in cells:
         if cell.anchor:
             continue
-        noise = cell.noisy.model_dump(mode="json") if cell.noisy.fraction else None
-        system = canonical([cell.system.model_dump(mode="json"), cell.dataset])
-        groups.setdefault(system, {}).setdefault(canonical([noise, cell.seed]), cell)
+        groups.setdefault(_shared_by(cell), {}).setdefault(_variant(cell), cell)
     return [list(group.values()) for group in groups.values()]
+
+
+def _shared_by(cell: Cell) -> str:
+    """Return what cells have in common that share models and texts."""
+    return canonical([cell.system.model_dump(mode="json"), cell.dataset])
+
+
+def _variant(cell: Cell) -> str:
+    """Return what tells the preparations of such cells apart."""
+    noise = cell.noisy.model_dump(mode="json") if cell.noisy.fraction else None
+    return canonical([noise, cell.seed])
+
+
+def _variants(group: Sequence[Cell]) -> set[str]:
+    return {_shared_by(cell) + _variant(cell) for cell in group}
 
 
 def _report(future: Future[CellReport], cell: Cell) -> CellReport:

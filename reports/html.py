@@ -30,7 +30,9 @@ from reports.evidence import Evidence
 from reports.figures import heat_map
 from reports.readoff import RULE as READ_OFF_RULE
 from reports.readoff import read_off_tables
+from reports.refined import refined_sweeps
 from reports.robustness import robustness
+from reports.strengths import strength_curves
 from reports.summary import (
     attacks_of,
     price_tables,
@@ -98,7 +100,11 @@ def _page(
     trades = trade_offs(evidence, verdicts)
     with styled():
         trade_off = trade_off_figures(trades)
-        others = {"robustness": robustness(evidence), "heat_map": heat_map(verdicts)}
+        others = {
+            "strengths": strength_curves(trades),
+            "robustness": robustness(evidence),
+            "heat_map": heat_map(verdicts),
+        }
     drawings = [*trade_off, *(d for d in others.values() if d is not None)]
     return {
         "drawings": drawings,
@@ -115,6 +121,7 @@ def _page(
         "read_off_rule": READ_OFF_RULE,
         "trade_off": [_picture(d) for d in trade_off],
         "how_to_read": HOW_TO_READ,
+        "refined": refined_sweeps(evidence, manifest),
         "not_run": not_run(evidence.rows),
         "pictures": {name: d and _picture(d) for name, d in others.items()},
         "utility_tables": utility_tables(evidence),
@@ -133,12 +140,12 @@ def _page(
 
 
 def _save(folder: Path, drawings: Sequence[Drawing]) -> None:
-    """Write every figure; trade-offs of an earlier report that are none of these go."""
+    """Write every figure; those of an earlier report that are none of these go."""
     folder.mkdir(exist_ok=True)
     for drawing in drawings:
         drawing.save(folder)
     names = {d.name for d in drawings}
-    for path in folder.glob("trade_off*"):
+    for path in (*folder.glob("trade_off*"), *folder.glob("strengths.*")):
         if path.suffix in (".svg", ".png", ".csv") and path.stem not in names:
             path.unlink(missing_ok=True)
 
@@ -205,7 +212,7 @@ def _records(value: object) -> list[dict[str, Any]]:
 
 def _provenance(evidence: Evidence, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Facts for whoever repeats the run; nested ones are flattened to ``outer: inner``."""
-    shown = {"name", "status", "systems", "threat_models", "timings"}
+    shown = {"name", "status", "systems", "threat_models", "timings", "refinement"}
     facts: list[tuple[str, str]] = []
     for key, value in manifest.items():
         if key not in shown:

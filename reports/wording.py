@@ -147,7 +147,8 @@ def defense_text(name: str, strength_name: str, strength: float | None) -> str:
     """A defence and its strength, which is not said twice; ``no defence`` for none."""
     if name == "none":
         return "no defence"
-    if strength is None or number(strength).replace(",", "") in name.replace(",", ""):
+    said = "" if strength is None else number(strength).replace(",", "").replace("−", "-")
+    if said in name.replace(",", ""):
         return label(name)
     return f"{label(name)}, {strength_text(strength_name, strength)}"
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.forecast import Forecast
     from harness.measured import Cost
     from harness.plan import Plan
+    from harness.refinement import Further
 
 RUNS = Path("runs")
 
@@ -38,22 +39,25 @@ def show_plan(
     """Show what a scenario would run, its cost, and where it leaves a defence's theory."""
     from harness.forecast import facts_at_hand, forecast
     from harness.plan import expand
+    from harness.refinement import most_further
     from harness.scenario import load
 
     loaded = load(scenario, overrides or ())
     plan, processes = expand(loaded), jobs or loaded.compute.jobs
     costs, notes = _measured(plan, like)
     known = forecast(plan, facts_at_hand(loaded.datasets), processes, costs)
+    further = most_further(loaded, plan)
     sources = Counter(str(cost.run) for cost in costs.values())
     if as_json:
-        emit({"ok": True, "scenario": str(scenario), **_document(plan, known, sources, notes)})
+        document = _document(plan, known, further, sources, notes)
+        emit({"ok": True, "scenario": str(scenario), **document})
         return
     terminal = Terminal()
-    _print_costs(terminal, known, sources, processes)
+    _print_costs(terminal, known, further, sources, processes)
     _print_not_run(terminal, plan)
     for warning in (*plan.warnings, *known.theory, *notes):
         terminal.say(f"warning: {warning}", style="yellow")
-    if known.cells > MAX_CELLS:
+    if known.cells + further.cells > MAX_CELLS:
         terminal.say(f"more than {MAX_CELLS} cells: `run` needs --yes", style="yellow")
 
 
@@ -67,7 +71,11 @@ def _measured(plan: Plan, like: Path | None) -> tuple[dict[str, Cost], list[str]
 
 
 def _print_costs(
-    terminal: Terminal, known: Forecast, sources: Counter[str], processes: int
+    terminal: Terminal,
+    known: Forecast,
+    further: Further,
+    sources: Counter[str],
+    processes: int,
 ) -> None:
     columns = ("system", "data set", "clients", "cells", "trainings", "time", "memory", "disk")
     rows = [
@@ -87,6 +95,9 @@ def _print_costs(
     at_once = f" with {processes} at once" if known.seconds is not None and processes > 1 else ""
     size = f"{known.cells} cells in {known.trainings} trainings"
     terminal.say(f"\n{size}; time: {_time(known.seconds)}{at_once}")
+    if further.trainings:
+        more = f"up to {further.trainings} more trainings ({further.cells} cells) by refinement"
+        terminal.say(f"{more} of strengths; not in the figures above")
     for run, count in sources.items():
         terminal.say(f"measured: {count} of {known.cells} cells, in {run}")
     if sources:
@@ -105,14 +116,15 @@ def _print_not_run(terminal: Terminal, plan: Plan) -> None:
 
 
 def _document(
-    plan: Plan, known: Forecast, sources: Counter[str], notes: list[str]
+    plan: Plan, known: Forecast, further: Further, sources: Counter[str], notes: list[str]
 ) -> dict[str, Any]:
     return {
         **asdict(known),
+        "refinement": further._asdict(),
         "measured_in": dict(sources),
         "not_run": [entry.model_dump(mode="json") for entry in plan.not_run],
         "warnings": [*plan.warnings, *notes],
-        "needs_yes": known.cells > MAX_CELLS,
+        "needs_yes": known.cells + further.cells > MAX_CELLS,
     }
 
 

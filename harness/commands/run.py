@@ -33,6 +33,7 @@ def run(
 ) -> None:
     """Train, attack and score a scenario, and write its report."""
     from harness.plan import expand
+    from harness.refinement import most_further
     from harness.run_folder import claim, default_folder
     from harness.scenario import load
 
@@ -40,7 +41,7 @@ def run(
     chosen = [f"compute.{key}={value}" for key, value in given.items() if value is not None]
     loaded = load(scenario, [*(overrides or ()), *chosen])
     plan = expand(loaded)
-    cells = len(plan.cells)
+    cells = len(plan.cells) + most_further(loaded, plan).cells
     if cells > MAX_CELLS and limit is None and not yes:
         raise ScenarioError(f"{scenario}: {cells} cells, more than {MAX_CELLS}; add --yes to run")
     from harness.commands.working import work

@@ -20,6 +20,7 @@ from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS, Registry
 from harness.core.system import System
 from harness.reading.explain import Finding, admits_list, explain
 from harness.reading.problems import Step, suggest
+from harness.reading.ranges import StrengthRange, ranges_of, read_ranges, written
 
 Path = tuple[Step, ...]
 MAX_SWEEP = 1000
@@ -54,6 +55,7 @@ def resolve(raw: dict[str, Any]) -> Resolved:
             data[section] = {label: fold(entry) for label, entry in data[section].items()}
     for path, registry, entry, reserved in _entries(data):
         findings += _check_entry(path, registry, entry, reserved)
+    findings += _check_ranges(data.get("defenses"))
     if isinstance(raw.get("datasets"), dict):
         data["datasets"] = dict(raw["datasets"])
         for label, values in raw["datasets"].items():
@@ -157,8 +159,12 @@ def _check_params(
     reserved: tuple[str, ...],
     sweeps: bool,
 ) -> tuple[dict[str, Any], list[Finding]]:
+    ranges, broken, findings = read_ranges(plugin, params, path) if sweeps else ({}, (), [])
+    params = {name: value for name, value in params.items() if name not in broken}
+    # What a Config allows has no gaps, so that a range is right where both of its ends are.
+    params |= {field: [found.start, found.end] for field, found in ranges.items()}
     swept = sorted(swept_fields(plugin, params)) if sweeps else []
-    findings = [f for field in swept for f in _check_sweep((*path, field), params[field])]
+    findings += [f for field in swept for f in _check_sweep((*path, field), params[field])]
     if math.prod(len(params[field]) for field in swept) > MAX_SWEEP:
         return params, [Finding(path, f"a sweep has at most {MAX_SWEEP} combinations")]
     resolved: dict[str, Any] = {}
@@ -169,20 +175,47 @@ def _check_params(
         try:
             config = plugin.Config.model_validate_json(json.dumps(values))
         except ValidationError as error:
-            found = explain(error, plugin.Config, (), reserved)
-            findings += [f._replace(path=(*path, *_into_sweep(f.path, index))) for f in found]
+            # What is wrong with all parameters together may be due to the one that is missing here.
+            found = [f for f in explain(error, plugin.Config, (), reserved) if f.path or not broken]
+            inside = ((f, _into_sweep(f.path, index, ranges)) for f in found)
+            findings += [f._replace(path=(*path, *steps)) for f, steps in inside]
             continue
         resolved = config.model_dump(mode="json")
         for field, i in index.items():
             kept[field][i] = resolved[field]
     lists = {field: [values[i] for i in sorted(values)] for field, values in kept.items()}
-    return {**resolved, **lists}, findings
+    return {**resolved, **lists, **{name: written(ranges[name]) for name in ranges}}, findings
 
 
-def _into_sweep(path: Path, index: dict[str, int]) -> Path:
-    if path and isinstance(path[0], str) and path[0] in index:
-        return (path[0], index[path[0]], *path[1:])
-    return path
+def _into_sweep(path: Path, index: dict[str, int], ranges: dict[str, StrengthRange]) -> Path:
+    """Return the path of a swept parameter's value: its place in the list, or an end of a range."""
+    if not path or not isinstance(path[0], str) or path[0] not in index:
+        return path
+    name, place = path[0], index[path[0]]
+    if name in ranges:
+        return (name, "to" if place else "from")
+    return (name, place, *path[1:])
+
+
+def _check_ranges(defenses: Any) -> list[Finding]:
+    """Return the entries in which a range is not the only sweep: its neighbours must be clear."""
+    findings: list[Finding] = []
+    for label, entry in _items(defenses):
+        parts = entry.get("parts")
+        swept, ranged = list[str](), list[str]()
+        for part in parts if isinstance(parts, list) else ():
+            use, params = (
+                (part.get("use"), part.get("params")) if isinstance(part, dict) else ("", 0)
+            )
+            if isinstance(params, dict) and isinstance(use, str) and use in DEFENSES:
+                found = ranges_of(DEFENSES.get(use), params)
+                ranged += found
+                swept += [*found, *sorted(swept_fields(DEFENSES.get(use), params))]
+        if ranged and len(swept) > 1:
+            message = f"{ranged[0]} is a range, so it must be the only sweep of the entry (swept: "
+            message += f"{', '.join(swept)}): write one entry for each combination"
+            findings.append(Finding(("defenses", label), message))
+    return findings
 
 
 def _check_sweep(path: Path, values: list[Any]) -> list[Finding]:

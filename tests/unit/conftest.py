@@ -125,6 +125,9 @@ class Needy(Defense):
     reads = (ModelUpdate, EmbeddingUpload)
     needs = frozenset({"view"})
 
+    class Config(Params):
+        share: float = Field(0.1, ge=0)
+
 
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:

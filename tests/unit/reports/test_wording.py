@@ -35,3 +35,8 @@ def test_metric_names_show_k_and_protocol():
 def test_bounds_need_both_ends():
     assert wording.bounds(Interval(1, 0.5, math.nan, 3)) == "–"
     assert wording.bounds(Interval(1, 0.5, 1.5, 3)) == "[0.5, 1.5]"
+
+
+def test_a_tiny_strength_is_not_said_twice():
+    assert wording.defense_text("dp z=1e-05", "sigma", 1e-05) == "dp z=1e-05"
+    assert wording.defense_text("dp", "sigma", 1e-05) == "dp, σ = 1e−05"
