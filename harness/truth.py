@@ -24,6 +24,7 @@ class Truth:
         victims: clients that inference attacks are scored on (honest and not noisy in this cell).
         honest_uploads: uploaded vectors that no adversary crafted (cross-silo systems).
         targets: promoted items.
+        coins: an audit's coin of each client, heads is true; None where nothing is audited.
     """
 
     domain: Domain
@@ -33,6 +34,7 @@ class Truth:
     victims: Bool[np.ndarray, " client"]
     honest_uploads: Bool[np.ndarray, " upload"]
     targets: tuple[int, ...]
+    coins: Bool[np.ndarray, " client"] | None = None
 
     def contexts(self, users: Int[np.ndarray, " user"]) -> list[Int[np.ndarray, " event"]]:
         """Return what each user is recommended from at test time: history and validation item."""
