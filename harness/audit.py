@@ -58,12 +58,12 @@ def score_audit(sheet: Sheet, case: Case, outcome: Outcome, label: str) -> None:
     shared["n"] = len(clients)
     nobody = "no client is a canary" if not len(clients) else ""
     proved = one_run_epsilon([found], delta)
-    at = f"at delta {delta:.3g}"
-    sheet.figure("epsilon_audited", proved, reason=nobody or at, **shared)
+    sheet.figure("delta_audited", delta, **shared)
+    sheet.figure("epsilon_audited", proved, reason=nobody, **shared)
     limit = provable_epsilon(len(clients), delta) if len(clients) else NAN
-    sheet.figure("epsilon_provable", limit, reason=nobody or at, **shared)
+    sheet.figure("epsilon_provable", limit, reason=nobody, **shared)
     estimate = gaussian_estimate(sums[heads], sums[~heads], delta)
-    why = "too few canaries, or none was ever seen" if np.isnan(estimate) else at
+    why = "too few canaries, or none was ever seen" if np.isnan(estimate) else ""
     sheet.figure("epsilon_estimate", estimate, reason=why, **shared)
     if budget is None:
         shared |= {"status": "not applicable", "reason": NOTHING_CLAIMED}

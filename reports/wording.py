@@ -42,6 +42,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "epsilon_estimate": ("ε estimated", "ε of Gaussians fitted to the canaries; not a bound"),
     "epsilon_provable": ("ε provable", "bound that so many canaries, all guessed, would prove"),
     "epsilon_excess": ("ε excess", "ε audited less ε claimed; above 0 the claim is refuted"),
+    "delta_audited": ("δ audited", "δ at which the audit bounds ε"),
     "canary_margin": ("canary margin", "how surely and rightly coins are guessed, 1 at best"),
     "noise_multiplier": ("noise z", "standard deviation of the noise over the clip norm"),
     "upload_mb": ("upload, MB", "per client and round"),
