@@ -10,6 +10,8 @@ rows, by the parity of its client id, so that noise missing on one part shows. (
 largest or the summed inner product, the score is a log-likelihood ratio; signal and noise level are
 fitted by expectation maximisation, for both kinds of canary apart, from what was seen alone. Where
 the cohort is secret, every round counts as one in which the canary was drawn with the public rate.
+The auditor also looks at what is left when the canary's median round, or the round's mean message,
+is taken away, where noise that was used twice would vanish, and reads that if it is far clearer.
 (3) A canary sends ten times the clip norm, so that a clip that does not clip shows too; where
 nothing clips, it has norm 1.
 
@@ -33,8 +35,10 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from attacks.canary_evidence import covered, opposite_ratios, presence_ratios, sharpest
 from harness.core.attack import AttackContext
 from harness.core.audit import Audit, CanaryScores, Game
+from harness.core.averaging import average
 from harness.core.messages import PAD, Message, ModelAggregate, ModelUpdate
 from harness.core.observe import ThreatModel, View
 from harness.core.params import Paper, Params
@@ -45,9 +49,7 @@ M = TypeVar("M", bound=Message)
 
 LOUDER = 10.0
 """A canary's norm over the clip norm in force."""
-STEPS = 50
-"""Steps of expectation maximisation."""
-SEEN = "projections"
+SEEN, LEFT = "projections", "projections less the mean message"
 
 
 class Direction(NamedTuple):
@@ -130,31 +132,34 @@ class Canary(Audit):
         seeds: Seeds,
     ) -> None:
         """Project what was seen on every canary's direction; NaN where nothing was seen of it."""
-        seen = context.state.get(SEEN)
-        if not isinstance(seen, Tensor):
-            seen = torch.full((len(canaries), context.num_rounds), math.nan, dtype=torch.float64)
-            context.state[SEEN] = seen
         if game.sees == "messages":
             found = self._in_messages(view, canaries, context, seeds)
         else:
-            found = self._in_aggregate(view, canaries, context, seeds)
-        seen[:, context.round_index] = found
+            found = {SEEN: self._in_aggregate(view, canaries, context, seeds)}
+        for name, values in found.items():
+            kept = context.state.get(name)
+            if not isinstance(kept, Tensor):
+                kept = torch.full((len(canaries), context.num_rounds), math.nan).double()
+                context.state[name] = kept
+            kept[:, context.round_index] = values
 
     def claims(
         self, canaries: Int[Tensor, " canary"], game: Game, state: dict[str, object]
     ) -> CanaryScores:
         """Turn projections into log-likelihood ratios, for both kinds of canary apart."""
         scores = torch.zeros(len(canaries), dtype=torch.float64)
-        sums, seen = scores.clone(), state.get(SEEN)
-        if not isinstance(seen, Tensor):
-            return CanaryScores(canaries, scores, sums)
+        sums = scores.clone()
+        seen = [kept for name in (SEEN, LEFT) if isinstance(kept := state.get(name), Tensor)]
         if game.releases is not None:
-            seen = seen.masked_fill(~covered(seen, game.releases), math.nan)
+            seen = [s.masked_fill(~covered(s, game.releases), math.nan) for s in seen]
+        if seen and game.neighbors == "add or remove":
+            seen.append(seen[0] - seen[0].nanmedian(1, keepdim=True).values)
         judge = opposite_ratios if game.neighbors == "replace" else presence_ratios
         for parity in (0, 1):
             kind = canaries % 2 == parity
-            if bool(seen[kind].isfinite().any()):
-                scores[kind], sums[kind] = judge(seen[kind], game.sampling_rate)
+            if seen and bool(seen[0][kind].isfinite().any()):
+                found = sharpest([judge(s[kind], game.sampling_rate) for s in seen])
+                scores[kind], sums[kind] = found.ratios, found.sums
         return CanaryScores(canaries, scores, sums)
 
     def _norm(self, view: View) -> float:
@@ -209,19 +214,26 @@ class Canary(Audit):
 
     def _in_messages(
         self, view: View, canaries: Int[Tensor, " canary"], context: AttackContext, seeds: Seeds
-    ) -> Float[Tensor, " canary"]:
+    ) -> dict[str, Float[Tensor, " canary"]]:
         _, message = view.messages()[-1]
         assert isinstance(message, ModelUpdate)
         place_of = {client: place for place, client in enumerate(message.clients.tolist())}
-        found = torch.full((len(canaries),), math.nan, dtype=torch.float64)
+        nothing = torch.full((len(canaries),), math.nan, dtype=torch.float64)
+        found = {SEEN: nothing, LEFT: nothing.clone()}
+        mean = average([message], context.num_items, over_cohort=True)
+        mean_table = message.rows.new_zeros(context.num_items, message.rows.shape[-1])
+        mean_table[mean.row_ids] = mean.rows
         for index, client in enumerate(canaries.tolist()):
             if (place := place_of.get(client)) is None:
                 continue
+            direction = self._direction(message, place, context, seeds)
             sent = message.row_ids[place] != PAD
-            table = message.rows.new_zeros(context.num_items, message.rows.shape[-1])
+            table = torch.zeros_like(mean_table)
             table[message.row_ids[place][sent]] = message.rows[place][sent]
             own = {name: delta[place] for name, delta in message.dense.items()}
-            found[index] = projected(self._direction(message, place, context, seeds), own, table)
+            found[SEEN][index] = projected(direction, own, table)
+            common = projected(direction, mean.dense, mean_table)
+            found[LEFT][index] = found[SEEN][index] - common
         return found
 
 
@@ -237,64 +249,3 @@ def projected(direction: Direction, dense: dict[str, Tensor], table: Tensor) -> 
     for name, part in direction.dense.items():
         total += float(part.double().flatten() @ dense[name].double().flatten())
     return total
-
-
-def covered(seen: Float[Tensor, "canary round"], releases: int) -> Bool[Tensor, "canary round"]:
-    """Return each canary's first ``releases`` rounds in which something was seen of it."""
-    there = seen.isfinite()
-    return there & (there.cumsum(1) <= releases)
-
-
-def presence_ratios(
-    seen: Float[Tensor, "canary round"], rate: float
-) -> tuple[Float[Tensor, " canary"], Float[Tensor, " canary"]]:
-    """Return log-likelihood ratios of a canary's presence, and summed projections in noise stds.
-
-    A present canary is in a round with probability ``rate``, unseen by whom; then its projection
-    is N(a, s²), otherwise N(0, s²). Half of the canaries being present, a and s are fitted to all
-    projections as to a mixture with the known weight rate/2.
-
-    Args:
-        seen: projections, NaN for a round without an aggregate.
-        rate: probability of being in a cohort.
-    """
-    there = seen.isfinite()
-    values, weight = seen[there], rate / 2
-    mean, variance = values.mean(), values.var(correction=0).clamp_min(1e-300)
-    signal = (mean / weight).clamp_min(0.1 * variance.sqrt())
-    noise = (variance - weight * (1 - weight) * signal**2).clamp_min(1e-4 * variance)
-    for _ in range(STEPS):
-        odds = math.log(weight) - math.log1p(-weight) + evidence(values, signal, noise)
-        drawn = odds.sigmoid()
-        signal = ((drawn * values).sum() / drawn.sum().clamp_min(1e-9)).clamp_min(
-            0.1 * noise.sqrt()
-        )
-        noise = (values.square() - drawn * signal * (2 * values - signal)).mean()
-        noise = noise.clamp_min(1e-8 * variance)
-    inside = evidence(seen.nan_to_num(), signal, noise) + math.log(rate)
-    absent = torch.full_like(inside, math.log1p(-rate) if rate < 1 else -math.inf)
-    ratios = torch.logaddexp(inside, absent).masked_fill(~there, 0)
-    return ratios.sum(1), seen.nan_to_num().sum(1) / noise.sqrt()
-
-
-def opposite_ratios(
-    seen: Float[Tensor, "canary round"], rate: float
-) -> tuple[Float[Tensor, " canary"], Float[Tensor, " canary"]]:
-    """Return log-likelihood ratios of an update over its opposite, and sums as for presence.
-
-    Projections are N(±a, s²) in the rounds in which the canary was seen; ``rate`` plays no part.
-    """
-    del rate
-    values = seen[seen.isfinite()]
-    scale = values.square().mean().clamp_min(1e-300)
-    signal, noise = (0.5 * scale).sqrt(), 0.5 * scale
-    for _ in range(STEPS):
-        signal = (values * (values * signal / noise).tanh()).mean().clamp_min(1e-3 * scale.sqrt())
-        noise = (scale - signal**2).clamp_min(1e-8 * scale)
-    total = seen.nan_to_num().sum(1)
-    return 2 * signal / noise * total, total / noise.sqrt()
-
-
-def evidence(values: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
-    """Return ln N(value; signal, noise)/N(value; 0, noise), ``noise`` being a variance."""
-    return signal * (2 * values - signal) / (2 * noise)

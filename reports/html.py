@@ -15,16 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.results import (
     SCHEMA_VERSION,
+    Row,
     read_rows,
     read_samples,
     verify_results,
     write_atomic,
 )
+from reports.audits import HOW_TO_READ as AUDIT_HOW_TO_READ
+from reports.audits import audit_words, budget_table, budgets, refuted, without_audits
 from reports.drawing import Drawing, styled
 from reports.evidence import Evidence
 from reports.figures import heat_map
@@ -39,7 +43,7 @@ from reports.summary import (
     what_was_run,
 )
 from reports.sweeps import trade_offs
-from reports.tables import attack_tables, budget_table, cost_table, not_run, utility_tables
+from reports.tables import attack_tables, cost_table, not_run, utility_tables
 from reports.takeaways import takeaways
 from reports.tradeoff import HOW_TO_READ, trade_off_figures
 from reports.verdicts import RULE, judge
@@ -73,9 +77,11 @@ def build_report(run_folder: Path) -> Path:
     Raises:
         DataError: the results are missing or unreadable, or the folder cannot be written to.
     """
-    evidence = Evidence(read_rows(run_folder), read_samples(run_folder))
+    rows, samples = read_rows(run_folder), read_samples(run_folder)
     manifest, problems = _manifest(run_folder)
-    page = _page(evidence, manifest, [*verify_results(run_folder), *problems])
+    page = _page(
+        Evidence(without_audits(rows), samples), manifest, [*verify_results(run_folder), *problems]
+    ) | _privacy_budgets(rows, samples)
     _save(run_folder / "figures", page.pop("drawings"))
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
@@ -106,7 +112,6 @@ def _page(
         "status": label(manifest.get("status") or "not recorded"),
         "problems": [clean(p, 500) for p in problems],
         "what": what_was_run(evidence),
-        "counts": dict(Counter(row.status for row in evidence.rows).most_common()),
         "rule": RULE,
         "takeaways": takeaways(evidence, verdicts),
         "verdict_tables": verdict_tables(verdicts),
@@ -115,7 +120,6 @@ def _page(
         "read_off_rule": READ_OFF_RULE,
         "trade_off": [_picture(d) for d in trade_off],
         "how_to_read": HOW_TO_READ,
-        "not_run": not_run(evidence.rows),
         "pictures": {name: d and _picture(d) for name, d in others.items()},
         "utility_tables": utility_tables(evidence),
         "attacks": [
@@ -123,13 +127,25 @@ def _page(
              attack_tables(evidence, verdicts, a))
             for a in attacks_of(evidence)
         ],
-        "budget": budget_table(evidence.rows),
         "cost": cost_table(evidence),
         "metrics": _glossary(evidence),
         "systems": _systems(manifest),
         "timings": _timings(manifest),
         "provenance": _provenance(evidence, manifest),
     }  # fmt: skip
+
+
+def _privacy_budgets(rows: Sequence[Row], samples: pd.DataFrame) -> dict[str, Any]:
+    """What is told of all rows, trainings with canaries among them."""
+    found = budgets(rows, samples)
+    return {
+        "counts": dict(Counter(row.status for row in rows).most_common()),
+        "not_run": not_run(rows),
+        "budget": budget_table(found),
+        "audit_words": audit_words(found),
+        "audit_rule": AUDIT_HOW_TO_READ,
+        "refuted": refuted(found),
+    }
 
 
 def _save(folder: Path, drawings: Sequence[Drawing]) -> None:

@@ -1,4 +1,4 @@
-"""The part of a privacy audit that the auditor must not do itself: tossing and keeping the coins."""
+"""The part of a privacy audit that is not the auditor's: the coins, and what it may see."""
 
 from __future__ import annotations
 

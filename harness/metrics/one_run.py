@@ -199,7 +199,7 @@ def _mass(gaussian: tuple[float, float], left: float, right: float) -> float:
 
 
 def _log_mass(gaussian: tuple[float, float], left: float, right: float) -> float:
-    """ln of the probability of an interval, taken in the tail in which it is small."""
+    """Return ln of the probability of an interval, in the tail in which it is small."""
     low, high = ((x - gaussian[0]) / gaussian[1] for x in (left, right))
     if low > 0:
         low, high = -high, -low
