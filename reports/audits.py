@@ -18,19 +18,21 @@ from harness.metrics.one_run import one_run_epsilon, provable_epsilon
 from harness.results import Row
 from reports.evidence import Arm, Condition, arm_of
 from reports.tables import Cell, Head, Table
-from reports.wording import MISSING, clean, join_words, label, number, seeds_text
+from reports.wording import MISSING, clean, join_words, label, number, percent, seeds_text
 
-REFUTED, STANDS, SUSPICIOUS, NO_CLAIM = "claim refuted", "not refuted", "suspicious", "no claim"
-NOT_AUDITED = "not audited"
+REFUTED, STANDS, SUSPICIOUS = "claim refuted", "not refuted", "suspicious"
+OUT_OF_REACH, NO_CLAIM, NOT_AUDITED = "too few canaries to refute", "no claim", "not audited"
+_TONES = {REFUTED: "bad", STANDS: "good", SUSPICIOUS: "warn"}
 # An estimate so many times the claim is no sampling error of some hundred canaries.
 FACTOR = 2.0
 HOW_TO_READ = (
     "If the claim is right, the true ε lies between the two: ε audited is a lower bound that "
     "holds with 95 % confidence over all seeds together, ε claimed an upper bound. A gap says "
     "little: such bounds are loose, and a few hundred canaries cannot prove a large ε, however "
-    "large it is (the most that they could is in brackets). A bound above the claim refutes the "
-    "claim: the code adds less noise than it says, or counts it wrongly. ε estimated is what "
-    "Gaussians fitted to the canaries give, the mean over seeds: no bound."
+    "large it is (the most that they could prove stands below). A bound above the claim refutes "
+    "it: the code adds less noise than it says, or counts it wrongly. ε estimated is what "
+    "Gaussians fitted to the canaries give, the mean over seeds; it is no bound and may lie above "
+    "a claim that is right. HR is that of trainings with canaries in their cohorts."
 )
 
 
@@ -81,7 +83,9 @@ class Budget:
             return NO_CLAIM
         if self.proved > self.epsilon:
             return REFUTED
-        return SUSPICIOUS if self.estimate > FACTOR * self.epsilon else STANDS
+        if self.estimate > FACTOR * self.epsilon:
+            return SUSPICIOUS
+        return STANDS if self.provable > self.epsilon else OUT_OF_REACH
 
 
 def audited_cells(rows: Sequence[Row]) -> frozenset[str]:
@@ -117,19 +121,30 @@ def budgets(rows: Sequence[Row], samples: pd.DataFrame) -> list[Budget]:
     ]
 
 
-def budget_table(found: Sequence[Budget]) -> Table | None:
-    """Claimed ε beside the audited lower bound; None if nothing is claimed or audited."""
+def budget_tables(found: Sequence[Budget]) -> list[Table]:
+    """Claimed ε beside the audited lower bound, and in words what is claimed and was seen."""
     if not found:
-        return None
+        return []
     head = (
-        Head("system"), Head("defence"), Head("what is protected", "against whom"),
-        Head("ε claimed", "upper bound; δ"), Head("ε audited", "lower bound, 95 %; most provable"),
-        Head("ε estimated", "no bound"), Head("verdict"), Head("noise z", "over the clip norm"),
-        Head("rounds"), Head("canaries", "all seeds"), Head("what the auditor saw"),
-        Head("HR with canaries", "in the cohort: compare with nothing"),
+        Head("system"), Head("defence"), Head("ε claimed", "upper bound; δ"),
+        Head("ε audited", "lower bound, 95 %"), Head("verdict"),
+        Head("ε estimated", "no bound"), Head("noise z", "over the clip norm"), Head("rounds"),
+        Head("canaries", "of all seeds"), Head("HR with canaries", "compare with nothing"),
     )  # fmt: skip
     caption = "Privacy budget that is claimed, beside what canary clients prove of it."
-    return Table(caption, head, tuple(_line(budget) for budget in found))
+    numbers = Table(caption, head, tuple(_line(budget) for budget in found))
+    words: dict[tuple[str, ...], list[Budget]] = {}
+    for b in found:
+        key = (b.arm.system, b.protected, b.against, b.clients, b.auditor)
+        words.setdefault(key, []).append(b)
+    what = (
+        Head("system"), Head("defences"), Head("what is protected"), Head("against whom"),
+        Head("clients of the audit"), Head("what the auditor saw"),
+    )  # fmt: skip
+    return [
+        numbers,
+        Table("What is claimed, and how it was audited.", what, tuple(map(_words, words.values()))),
+    ]
 
 
 def refuted(found: Sequence[Budget]) -> list[str]:
@@ -176,7 +191,7 @@ def _budget(arm: Arm, condition: Condition | None, own: Sequence[Row], games: _G
     return Budget(
         **{
             **vars(budget),
-            "clients": condition.text,
+            "clients": _clients(condition),
             "auditor": audits[0].threat_model,
             "proved": one_run_epsilon(seen, delta) if size else _mean(own, "epsilon_audited"),
             "provable": provable_epsilon(size, delta) if size else math.nan,
@@ -194,7 +209,6 @@ def _mean(rows: Sequence[Row], metric: str) -> float:
 
 
 def _line(budget: Budget) -> tuple[Cell, ...]:
-    tones = {REFUTED: "bad", STANDS: "good", SUSPICIOUS: "warn", NO_CLAIM: "", NOT_AUDITED: ""}
     endless = math.isinf(budget.epsilon)
     if endless or math.isnan(budget.epsilon):
         claimed = Cell("no guarantee" if endless else "nothing", f"δ {number(budget.delta)}")
@@ -205,22 +219,34 @@ def _line(budget: Budget) -> tuple[Cell, ...]:
     else:
         audited = Cell(f"≥ {number(budget.proved)}", f"of at most {number(budget.provable)}")
     value, k = budget.utility
+    verdict = budget.verdict
     return (
         Cell(label(budget.arm.system), header=True),
         Cell(budget.arm.text),
-        Cell(clean(budget.protected, 200) or MISSING, clean(budget.against, 200)),
         claimed,
         audited,
+        Cell(verdict.upper() if verdict == REFUTED else verdict, tone=_TONES.get(verdict, "")),
         Cell(number(budget.estimate)),
-        Cell(budget.verdict.upper() if budget.verdict == REFUTED else budget.verdict,
-             tone=tones[budget.verdict]),
         Cell(number(budget.noise)),
         Cell(str(budget.rounds) if budget.rounds else MISSING),
         Cell(f"{budget.canaries:,}" if budget.canaries else MISSING,
              seeds_text(budget.seeds) if budget.seeds else ""),
-        Cell(clean(budget.auditor, 200) or MISSING),
-        Cell(number(value), f"HR@{k}; {budget.clients}") if k else Cell(MISSING),
+        Cell(number(value), f"HR@{k}") if k else Cell(MISSING),
     )  # fmt: skip
+
+
+def _words(alike: Sequence[Budget]) -> tuple[Cell, ...]:
+    """Arms that share every word stand in one row."""
+    first = alike[0]
+    texts = (first.protected, first.against, first.clients, first.auditor)
+    arms = Cell(join_words([b.arm.text for b in alike]))
+    system = Cell(label(first.arm.system), header=True)
+    return (system, arms, *(Cell(clean(text, 300) or MISSING) for text in texts))
+
+
+def _clients(condition: Condition) -> str:
+    text = f"{percent(condition.malicious)} canaries"
+    return text + (f", {percent(condition.noisy)} noisy" if condition.noisy else "")
 
 
 def audit_words(found: Sequence[Budget]) -> str:
