@@ -172,6 +172,10 @@ class DPFedAvg(Defense):
             accountant=f"Opacus {accountant}",
             adversary="whoever sees the noisy aggregates or the released model; not the server, "
             "which sees each clipped update before the noise",
+            neighbors="add or remove",
+            sees="aggregates",
+            noise_multiplier=z,
+            rounds=rounds,
         )
 
     @property

@@ -115,6 +115,11 @@ class LocalDP(Defense):
             sampling="any; no amplification",
             accountant="analytic Gaussian (Balle and Wang 2018), exact composition",
             adversary="the server and everyone else",
+            neighbors="replace",
+            sees="messages",
+            noise_multiplier=z,
+            rounds=federation.num_rounds,
+            releases=releases,
         )
 
     @property

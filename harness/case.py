@@ -12,6 +12,7 @@ import numpy as np
 from harness.assets import resolve
 from harness.cells import Cell, canonical
 from harness.core.attack import InferenceAttack, PoisoningAttack
+from harness.core.audit import Audit
 from harness.core.errors import DataError, ScenarioError
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
 from harness.core.seeds import Seeds
@@ -24,6 +25,7 @@ from harness.data import (
     load_domains,
     statistics,
 )
+from harness.fed.auditing import toss
 from harness.fed.population import Roles, assign_roles, corrupt, popularity
 from harness.fed.recorder import Recorder, recorded_rounds
 from harness.fed.training import Threat, Training
@@ -122,11 +124,12 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
     attack = build(ATTACKS, cell.poisoning) if cell.poisoning else None
     assert attack is None or isinstance(attack, PoisoningAttack)
     adversary = uploads if system.client_unit == "domain" else roles
+    coins = toss(noisy.num_users, seeds) if isinstance(attack, Audit) else None
     training = Training(
         system=system,
         domains=domains,
         defenses=tuple(build(DEFENSES, part) for part in cell.defense.parts),
-        threat=Threat(attack, adversary, targets),
+        threat=Threat(attack, adversary, targets, coins),
         recorder=Recorder(
             recorded_rounds(cell.record.rounds, system.num_rounds()), cell.record.clients
         ),
@@ -152,6 +155,7 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
         honest_uploads=~uploads.malicious,
         categories=tuple(kinds for domain in data.domains for kinds in domain.categories),
         targets=targets if _targeted(cell) else (),
+        coins=coins,
     )
     resources = Resources(
         paths={role: str(resolve(ref)) for role, ref in system.assets().items()},

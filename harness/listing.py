@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.assets import ASSETS
 from harness.core.attack import Attack, PoisoningAttack
+from harness.core.audit import Audit
 from harness.core.defense import Defense
 from harness.core.messages import Message
 from harness.core.params import Component
@@ -60,6 +61,8 @@ def _plugin(name: str, plugin: type[Component]) -> dict[str, Any]:
 def _attack_kind(plugin: type[Attack]) -> str:
     if not issubclass(plugin, PoisoningAttack):
         return "inference"
+    if issubclass(plugin, Audit):
+        return "audit"
     return "targeted poisoning" if plugin.targeted else "untargeted poisoning"
 
 

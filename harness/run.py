@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.audit import score_audit, score_budget
 from harness.case import Case, build_case
 from harness.cells import Cell
 from harness.core.observe import View
@@ -93,6 +94,8 @@ def run_cell(cell: Cell, base: dict[str, Any], desk: Desk) -> CellResult:
     score_system(sheet, cell, case, outcome)
     clock.lap("evaluation")
     score_attacks(sheet, case, outcome)
+    score_budget(sheet, case, outcome)
+    score_audit(sheet, case, outcome, cell.poisoning.label if cell.poisoning else "none")
     clock.lap("attacks")
     score_cost(sheet, outcome, clock.seconds)
     return CellResult(sheet.rows, sheet.samples, clock.seconds)

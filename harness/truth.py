@@ -25,6 +25,7 @@ class Truth:
         honest_uploads: uploaded vectors that no adversary crafted (cross-silo systems).
         categories: genres or categories of each catalogue item; empty where the data has none.
         targets: promoted items.
+        coins: an audit's coin of each client, heads is true; None where nothing is audited.
     """
 
     domain: Domain
@@ -35,6 +36,7 @@ class Truth:
     honest_uploads: Bool[np.ndarray, " upload"]
     targets: tuple[int, ...]
     categories: tuple[tuple[str, ...], ...] = ()
+    coins: Bool[np.ndarray, " client"] | None = None
 
     def contexts(self, users: Int[np.ndarray, " user"]) -> list[Int[np.ndarray, " event"]]:
         """Return what each user is recommended from at test time: history and validation item."""

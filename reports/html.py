@@ -15,16 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.results import (
     SCHEMA_VERSION,
+    Row,
     read_rows,
     read_samples,
     verify_results,
     write_atomic,
 )
+from reports.audits import HOW_TO_READ as AUDIT_HOW_TO_READ
+from reports.audits import audit_words, budget_tables, budgets, refuted, without_audits
 from reports.drawing import Drawing, styled
 from reports.evidence import Evidence
 from reports.figures import heat_map
@@ -41,7 +45,7 @@ from reports.summary import (
     what_was_run,
 )
 from reports.sweeps import trade_offs
-from reports.tables import attack_tables, budget_table, cost_table, not_run, utility_tables
+from reports.tables import attack_tables, cost_table, not_run, utility_tables
 from reports.takeaways import takeaways
 from reports.tradeoff import HOW_TO_READ, trade_off_figures
 from reports.verdicts import RULE, judge
@@ -75,9 +79,11 @@ def build_report(run_folder: Path) -> Path:
     Raises:
         DataError: the results are missing or unreadable, or the folder cannot be written to.
     """
-    evidence = Evidence(read_rows(run_folder), read_samples(run_folder))
+    rows, samples = read_rows(run_folder), read_samples(run_folder)
     manifest, problems = _manifest(run_folder)
-    page = _page(evidence, manifest, [*verify_results(run_folder), *problems])
+    page = _page(
+        Evidence(without_audits(rows), samples), manifest, [*verify_results(run_folder), *problems]
+    ) | _of_all_rows(rows, samples, manifest)
     _save(run_folder / "figures", page.pop("drawings"))
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
@@ -108,11 +114,8 @@ def _page(
     drawings = [*trade_off, *(d for d in others.values() if d is not None)]
     return {
         "drawings": drawings,
-        "title": label(manifest.get("name") or _run_name(evidence)),
         "status": label(manifest.get("status") or "not recorded"),
         "problems": [clean(p, 500) for p in problems],
-        "what": what_was_run(evidence),
-        "counts": dict(Counter(row.status for row in evidence.rows).most_common()),
         "rule": RULE,
         "takeaways": takeaways(evidence, verdicts),
         "verdict_tables": verdict_tables(verdicts),
@@ -122,7 +125,6 @@ def _page(
         "trade_off": [_picture(d) for d in trade_off],
         "how_to_read": HOW_TO_READ,
         "refined": refined_sweeps(evidence, manifest),
-        "not_run": not_run(evidence.rows),
         "pictures": {name: d and _picture(d) for name, d in others.items()},
         "utility_tables": utility_tables(evidence),
         "attacks": [
@@ -130,13 +132,29 @@ def _page(
              attack_tables(evidence, verdicts, a))
             for a in attacks_of(evidence)
         ],
-        "budget": budget_table(evidence.rows),
         "cost": cost_table(evidence),
-        "metrics": _glossary(evidence),
         "systems": _systems(manifest),
         "timings": _timings(manifest),
-        "provenance": _provenance(evidence, manifest),
     }  # fmt: skip
+
+
+def _of_all_rows(
+    rows: Sequence[Row], samples: pd.DataFrame, manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is told of all trainings, those with canaries among them."""
+    found = budgets(rows, samples)
+    return {
+        "title": label(manifest.get("name") or _run_name(rows)),
+        "metrics": _glossary(rows),
+        "provenance": _provenance(rows, manifest),
+        "counts": dict(Counter(row.status for row in rows).most_common()),
+        "not_run": not_run(rows),
+        "what": what_was_run(rows),
+        "budgets": budget_tables(found),
+        "audit_words": audit_words(found),
+        "audit_rule": AUDIT_HOW_TO_READ,
+        "refuted": refuted(found),
+    }
 
 
 def _save(folder: Path, drawings: Sequence[Drawing]) -> None:
@@ -174,12 +192,12 @@ def _scenario(folder: Path) -> str:
     return clean(path.read_text(encoding="utf-8", errors="replace"), MAX_SCENARIO)
 
 
-def _run_name(evidence: Evidence) -> str:
-    return evidence.rows[0].run if evidence.rows else "Empty run"
+def _run_name(rows: Sequence[Row]) -> str:
+    return rows[0].run if rows else "Empty run"
 
 
-def _glossary(evidence: Evidence) -> list[tuple[str, str]]:
-    used = {row.metric for row in evidence.rows}
+def _glossary(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    used = {row.metric for row in rows}
     return [(metric_name(m), metric_help(m)) for m in METRICS if m in used]
 
 
@@ -210,14 +228,13 @@ def _records(value: object) -> list[dict[str, Any]]:
     return [e for e in value if isinstance(e, dict)] if isinstance(value, list) else []
 
 
-def _provenance(evidence: Evidence, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _provenance(rows: Sequence[Row], manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Facts for whoever repeats the run; nested ones are flattened to ``outer: inner``."""
     shown = {"name", "status", "systems", "threat_models", "timings", "refinement"}
     facts: list[tuple[str, str]] = []
     for key, value in manifest.items():
         if key not in shown:
             facts += _flat(str(key), value)
-    rows = evidence.rows
     hashes = {
         "scenario_hash": {row.scenario_hash for row in rows if row.scenario_hash},
         "data_hash": {row.data_hash for row in rows if row.data_hash},

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.results import Interval
+from harness.results import Interval, Row
 from reports.evidence import Arm, Evidence, arm_of
 from reports.figures import system_title
 from reports.tables import Cell, Head, Measure, Table, interval_cell, verdict_cell
@@ -23,14 +23,14 @@ from reports.wording import (
 )
 
 
-def what_was_run(evidence: Evidence) -> str:
+def what_was_run(rows: Sequence[Row]) -> str:
     """One sentence: systems, data, attacks, defences, seeds, anchors."""
-    rows = evidence.rows
     if not rows:
         return "This run holds no results."
     # A row without a number (a pair that does not meet) names no setting that was run.
     ran = [row for row in rows if row.status == "ok"] or rows
-    attacks = dict.fromkeys(a for row in ran for a in (row.attack, row.poisoning) if a != "none")
+    audits = {row.attack for row in ran if row.metric == "epsilon_audited"}
+    attacks = {a for row in ran for a in (row.attack, row.poisoning)} - audits - {"none"}
     defenses = dict.fromkeys(arm_of(row) for row in ran if row.defense != "none")
     systems, anchors = (
         [label(s) for s in dict.fromkeys(row.system for row in rows if row.kind == kind)]
@@ -40,6 +40,7 @@ def what_was_run(evidence: Evidence) -> str:
     text = join_words(systems) if systems else "No federated system"
     text += f" on {join_words(datasets)}" if datasets else ""
     text += f", under {count(len(attacks), 'attack')}"
+    text += f", {count(len(audits), 'privacy audit')}" if audits else ""
     text += f" and {count(len(defenses), 'defence setting')}"
     text += f", {seeds_text(len({row.seed for row in rows}))}"
     text += f"; beside {join_words(anchors)} as reference" if anchors else ""

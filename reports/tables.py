@@ -115,26 +115,6 @@ def not_run(rows: Sequence[Row]) -> Table | None:
     return Table(caption, tuple(map(Head, head)), tuple(body), len(body) > 12) if body else None
 
 
-def budget_table(rows: Sequence[Row]) -> Table | None:
-    """The privacy budget each defence claims."""
-    claims = dict.fromkeys(
-        (arm_of(row), row.epsilon, row.delta)
-        for row in rows
-        if row.status == "ok" and row.kind == "federated" and not math.isnan(row.epsilon)
-    )
-    body = []
-    for arm, epsilon, delta in sorted(claims, key=lambda c: (c[0].dataset, c[0].system, c[1])):
-        endless = math.isinf(epsilon)
-        body.append((
-            Cell(label(arm.system), header=True), Cell(arm.text),
-            Cell("no guarantee" if endless else number(epsilon)),
-            Cell(MISSING if endless else number(delta)),
-        ))  # fmt: skip
-    head = (Head("system"), Head("defence"), Head("ε claimed", "smaller is stronger"), Head("δ"))
-    caption = "Privacy budget that the defence's accountant claims."
-    return Table(caption, head, tuple(body)) if body else None
-
-
 def cost_table(evidence: Evidence) -> Table | None:
     """Bytes, time and memory of each arm; time and memory as recorded with its rows."""
     costs = evidence.select(lambda e: e.side == "cost")

@@ -16,8 +16,9 @@ from reports.evidence import Arm, Condition, Estimate, Evidence
 
 MARGIN = 0.05
 NOISY_CLIENTS = "noisy clients"
-# Recall alone is won by claiming everything; cosine says nothing about who can be identified.
-NOT_A_SUCCESS = frozenset({"recall", "cosine"})
+# Recall alone is won by claiming everything; cosine says nothing about who can be identified; a
+# canary is the worst case that a privacy budget allows to show, within the budget.
+NOT_A_SUCCESS = frozenset({"recall", "cosine", "canary_margin"})
 RULE = (
     f"A defence holds against an attack if the 95 % interval of the attack's advantage ends at or "
     f"below {MARGIN:g}, at least two seeds were run, and the same attack succeeds without the "

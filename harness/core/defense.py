@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
+from harness.core.audit import Neighbors, Surface
 from harness.core.messages import Aggregate, Message
 from harness.core.params import Component
 from harness.core.seeds import Seeds
@@ -49,6 +50,11 @@ class PrivacyBudget:
         sampling: how cohorts are drawn.
         accountant: which accountant computed it.
         adversary: against whom it holds, e.g. ``"whoever sees the released model"``.
+        neighbors: the same as ``unit`` for an audit: ``"add or remove"`` or ``"replace"``.
+        sees: what that adversary sees: ``"aggregates"`` of all rounds, or single ``"messages"``.
+        noise_multiplier: noise standard deviation over the clip norm; NaN if there is none.
+        rounds: rounds of the training that the budget covers.
+        releases: rounds of one client that it covers; None for all.
     """
 
     epsilon: float
@@ -57,6 +63,11 @@ class PrivacyBudget:
     sampling: str
     accountant: str
     adversary: str
+    neighbors: Neighbors
+    sees: Surface
+    noise_multiplier: float
+    rounds: int
+    releases: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from harness.core.attack import AttackContext, PoisoningAttack
+from harness.core.audit import Audit
 from harness.core.averaging import join_updates
 from harness.core.defense import DataPlan, Federation
 from harness.core.errors import RunError
@@ -20,6 +21,7 @@ from harness.core.local import Work
 from harness.core.messages import Message, ModelSum, ModelUpdate
 from harness.core.observe import RoundRecord, Transcript, View
 from harness.core.seeds import Seeds
+from harness.fed.auditing import audit_seeds, game_of, play
 from harness.fed.checkpoint import Progressing
 from harness.fed.guard import admit
 from harness.fed.local import BatchedTrainer
@@ -47,7 +49,7 @@ class Arriving:
         """Train the cohort; yield what the server admits of each chunk, never an empty one."""
         messages = self._staged(seeds)
         if self._training.threat.active:
-            messages = iter(self._crafted(list(messages)))
+            messages = iter(self._crafted(list(messages), seeds))
         seen: set[int] = set()
         for message in messages:
             self._bytes += message.bytes_per_client() * len(message)
@@ -83,7 +85,7 @@ class Arriving:
         for message in training.system.local(self._now.state, work):
             yield _client_stages(training, message, self._federation, seeds)
 
-    def _crafted(self, messages: list[Message]) -> list[Message]:
+    def _crafted(self, messages: list[Message], seeds: Seeds) -> list[Message]:
         """Let the adversary replace the malicious rows; the chunks stay as they were."""
         if not messages:
             return messages
@@ -92,12 +94,25 @@ class Arriving:
         if not isinstance(crafted, ModelUpdate):
             return [crafted]
         _check_shape(whole, crafted, self._training.threat.attack)
+        crafted, exists = self._audited(crafted, seeds)
         starts = np.cumsum([0, *(len(message) for message in messages)])
         rows = torch.arange(len(crafted))
-        return [
-            crafted.select((rows >= start) & (rows < stop))
+        parts = [
+            crafted.select((rows >= start) & (rows < stop) & exists)
             for start, stop in pairwise(starts.tolist())
         ]
+        return [part for part in parts if len(part)]
+
+    def _audited(self, crafted: ModelUpdate, seeds: Seeds) -> tuple[ModelUpdate, Tensor]:
+        """In an audit, let the coins decide; canaries then pass the client stages as all do."""
+        training = self._training
+        everybody = torch.ones(len(crafted), dtype=torch.bool)
+        if not isinstance(training.threat.attack, Audit):
+            return crafted, everybody
+        malicious = _malicious_rows(crafted, training.threat.roles)
+        game = game_of(training.defenses, self._federation)
+        played, exists = play(crafted, malicious, training.threat, game)
+        return _staged_rows(training, played, malicious, self._federation, seeds), exists
 
     def _craft(self, message: Message) -> Message:
         training, index = self._training, self._federation.round_index
@@ -119,7 +134,9 @@ class Arriving:
             state=self._now.memory,
         )
         view = View(transcript, attack.threat_model, own)
-        return attack.craft(view, message, malicious, context, training.seeds.child("craft", index))
+        audits = isinstance(attack, Audit)
+        seeds = audit_seeds(training) if audits else training.seeds.child("craft", index)
+        return attack.craft(view, message, malicious, context, seeds)
 
 
 def _client_stages(
@@ -132,13 +149,23 @@ def _client_stages(
     mixed = training.threat.attack is not None and bool(malicious.any())
     if not mixed or not isinstance(message, ModelUpdate):
         return _staged_by_all(training, message, federation, seeds)
-    honest = message.select(~malicious)
-    if not len(honest):
+    return _staged_rows(training, message, ~malicious, federation, seeds)
+
+
+def _staged_rows(
+    training: Training,
+    message: ModelUpdate,
+    chosen: Bool[Tensor, " row"],
+    federation: Federation,
+    seeds: Seeds,
+) -> ModelUpdate:
+    """Apply the client stages to some of the clients, in the order of the message."""
+    if not bool(chosen.any()):
         return message
-    staged = _staged_by_all(training, honest, federation, seeds)
-    joined = join_updates([staged, message.select(malicious)])
+    staged = _staged_by_all(training, message.select(chosen), federation, seeds)
+    joined = join_updates([staged, message.select(~chosen)])
     # Back into the order of the chunk.
-    return joined.ordered(torch.cat([(~malicious).nonzero(), malicious.nonzero()]).flatten())
+    return joined.ordered(torch.cat([chosen.nonzero(), (~chosen).nonzero()]).flatten())
 
 
 def _staged_by_all(

@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from harness.core.audit import Audit
 from harness.core.averaging import join_updates
 from harness.core.defense import Federation
 from harness.core.errors import Interrupted, RunError
 from harness.core.messages import Aggregate, Message, ModelUpdate
-from harness.core.observe import Transcript
+from harness.core.observe import RoundRecord, Transcript
 from harness.core.seeds import Seeds
 from harness.fed.arriving import Arriving
+from harness.fed.auditing import watch
 from harness.fed.checkpoint import Checkpoints, Progressing
 from harness.fed.training import Outcome, Training
 
@@ -63,7 +65,7 @@ def federate(training: Training, start: Any, checkpoints: Checkpoints | None = N
     released = system.release(now.state, training.seeds.child("release"))
     transcript = replace(facts, rounds=tuple(now.records))
     bytes_up = float(np.mean(now.sent)) if now.sent else 0.0
-    return Outcome(released, now.state, transcript, now.guard, bytes_up, federation)
+    return Outcome(released, now.state, transcript, now.guard, bytes_up, federation, now.memory)
 
 
 def _pause(training: Training, now: Progressing, checkpoints: Checkpoints | None) -> None:
@@ -85,14 +87,15 @@ def _round(
     """One round, in the order that the module docstring states; moves ``now`` on.
 
     The cohort passes through in chunks, one at a time, unless somebody has to see it whole: an
-    adversary inside the training, or the recorder.
+    adversary inside the training, an auditor, or the recorder.
     """
     system, index, state = training.system, federation.round_index, now.state
     seeds = training.seeds.child("round", index)
     arriving = Arriving(training, now, federation, facts)
     recorded, arrived = training.recorder.wants(index), arriving.chunks(seeds)
-    kept = list(arrived) if recorded else []
-    messages = iter(kept) if recorded else arrived
+    audited = training.threat.active and isinstance(training.threat.attack, Audit)
+    kept = list(arrived) if recorded or audited else []
+    messages = iter(kept) if recorded or audited else arrived
     first = next(messages, None)
     if first is None:
         now.guard.empty_rounds += 1
@@ -100,8 +103,11 @@ def _round(
         return
     aggregate = _aggregated(training, state, chain([first], messages), federation, seeds)
     now.sent.append(arriving.bytes_per_client())
+    whole = join_updates(kept) if kept and isinstance(first, ModelUpdate) else first
+    if audited:
+        seen = RoundRecord(index, whole, system.handle(state), aggregate)
+        watch(training, federation, facts, seen, now.memory)
     if recorded:
-        whole = join_updates(kept) if isinstance(first, ModelUpdate) else first
         record = training.recorder.record(index, whole, system.handle(state), aggregate)
         now.records.append(record)
         if checkpoints:

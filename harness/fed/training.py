@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
 
 from harness.core.attack import PoisoningAttack
 from harness.core.defense import Defense, Federation
@@ -25,11 +28,13 @@ class Threat:
         attack: poisoning attack, or None.
         roles: who is malicious (clients, or uploaded rows for a cross-silo system).
         targets: items to promote.
+        coins: an audit's secret coins, heads is true, one a client; None for other attacks.
     """
 
     attack: PoisoningAttack | None
     roles: Roles
     targets: tuple[int, ...]
+    coins: Bool[np.ndarray, " client"] | None = None
 
     @property
     def active(self) -> bool:
@@ -90,6 +95,7 @@ class Outcome:
         guard: rejected updates.
         bytes_up: mean bytes a client sends in a round.
         federation: sizes, for accounting.
+        memory: what the adversary inside the training remembers.
     """
 
     released: Released
@@ -98,3 +104,4 @@ class Outcome:
     guard: GuardRecord
     bytes_up: float
     federation: Federation
+    memory: dict[str, object] = field(default_factory=dict[str, object])
