@@ -12,6 +12,7 @@ from typing import Any
 from harness.audit import score_audit, score_budget
 from harness.case import Case, build_case
 from harness.cells import Cell
+from harness.claims import score_claims
 from harness.core.observe import View
 from harness.core.seeds import Seeds
 from harness.fed.checkpoint import Checkpoints
@@ -19,7 +20,7 @@ from harness.fed.loop import federate
 from harness.fed.training import Outcome
 from harness.provenance import package_versions
 from harness.rows import Row, SampleBlock
-from harness.score import score_answers, score_claims, score_recommendations
+from harness.score import score_answers, score_recommendations
 from harness.sheet import NAN, Sheet, score_seeds
 
 

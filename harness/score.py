@@ -1,25 +1,16 @@
-"""Claims and recommendations against the truth: the only reader of the truth."""
+"""Recommendations and answers against the truth."""
 
 from __future__ import annotations
 
-from functools import singledispatch
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
-from harness.core.attack import (
-    Claims,
-    InferenceAttack,
-    ItemAtPosition,
-    ItemIdentity,
-    ItemMembership,
-)
-from harness.core.scores import block_rows, row_blocks
+from harness.core.scores import block_rows
 from harness.core.seeds import Seeds
 from harness.core.system import Released
-from harness.metrics import exposure, ranking, recovery, reidentification
+from harness.metrics import exposure, ranking
 from harness.sheet import NAN, Sheet
 from harness.truth import Truth, candidate_lists
 
@@ -170,147 +161,4 @@ def score_answers(
         chance=1 / count,
         k=1,
         protocol="sampled",
-    )
-
-
-def score_claims(
-    sheet: Sheet,
-    attack: InferenceAttack,
-    label: str,
-    claims: Claims,
-    truth: Truth,
-    protocol: dict[str, Any],
-) -> None:
-    """Enter the success of one inference attack."""
-    shared = {"side": "privacy", "attack": label, "threat_model": attack.threat_model.words}
-    _score(claims, sheet, truth, protocol, shared)
-
-
-@singledispatch
-def _score(
-    claims: Claims, sheet: Sheet, truth: Truth, protocol: dict[str, Any], shared: dict[str, Any]
-) -> None:
-    raise TypeError(f"no scorer for {type(claims).__name__}")
-
-
-def _history(truth: Truth, client: int, protocol: dict[str, Any]) -> np.ndarray:
-    """Return the items the client's model read, oldest first."""
-    return truth.domain.histories[client][-protocol["max_length"] :]
-
-
-@_score.register
-def _membership(
-    claims: ItemMembership,
-    sheet: Sheet,
-    truth: Truth,
-    protocol: dict[str, Any],
-    shared: dict[str, Any],
-) -> None:
-    clients = claims.clients.numpy()
-    rows = np.flatnonzero(truth.victims[clients])
-    auc, precision, size = (np.zeros(len(rows)) for _ in range(3))
-    for part, block in row_blocks(claims.scores, torch.from_numpy(rows)):
-        for place, scores in enumerate(block.numpy(), part.start):
-            member = np.zeros(claims.scores.shape[1], dtype=bool)
-            member[_history(truth, int(clients[rows[place]]), protocol)] = True
-            auc[place] = recovery.roc_auc(scores, member)
-            precision[place] = recovery.precision_at_size(scores, member)
-            size[place] = member.mean()
-    victims = clients[rows]
-    sheet.measure("auc", victims, auc, better="lower", chance=0.5, **shared)
-    base = float(size.mean()) if len(size) else NAN
-    sheet.measure("precision_at_size", victims, precision, better="lower", chance=base, **shared)
-
-
-@_score.register
-def _at_position(
-    claims: ItemAtPosition,
-    sheet: Sheet,
-    truth: Truth,
-    protocol: dict[str, Any],
-    shared: dict[str, Any],
-) -> None:
-    clients = claims.clients.numpy()
-    rows = np.flatnonzero(truth.victims[clients])
-    exact, answered = np.zeros(len(rows)), np.zeros(len(rows))
-    for place, row in enumerate(rows):
-        history = _history(truth, int(clients[row]), protocol)
-        claimed = claims.items[row, : len(history)].numpy()
-        exact[place] = recovery.exact_position(claimed, history)
-        answered[place] = float((claimed >= 0).mean())
-    victims, chance = clients[rows], 1 / truth.domain.num_items
-    sheet.measure("exact_position", victims, exact, better="lower", chance=chance, **shared)
-    sheet.measure("answered", victims, answered, better="lower", chance=NAN, **shared)
-    ranks = claims.observed_rank[torch.from_numpy(rows)].double().numpy()
-    sheet.measure("observed_rank", victims, ranks, better="higher", chance=NAN, **shared)
-
-
-@_score.register
-def _identity(
-    claims: ItemIdentity,
-    sheet: Sheet,
-    truth: Truth,
-    protocol: dict[str, Any],
-    shared: dict[str, Any],
-) -> None:
-    del protocol
-    # The upload's place among all uploads is its item's in the catalogue.
-    honest = np.flatnonzero(truth.honest_uploads)
-    ranks, claimed = np.zeros(len(honest)), np.zeros(len(honest), dtype=np.int64)
-    for part, block in row_blocks(claims.scores, torch.from_numpy(honest)):
-        scores = block.numpy()
-        ranks[part] = ranking.target_rank(scores, honest[part], tie="average")
-        claimed[part] = scores.argmax(1)
-    # Whose upload it is and whose item it is are both known, so a guesser without the vector picks
-    # among the sender's own items.
-    domain = claims.domain.numpy()
-    choices = np.bincount(domain)[domain[honest]]
-    for k in (1, 5):
-        sheet.measure(
-            f"top{k}",
-            honest,
-            reidentification.top_k(ranks, k),
-            better="lower",
-            chance=float(np.minimum(1, k / choices).mean()) if len(honest) else NAN,
-            **shared,
-        )
-    sheet.figure(
-        "median_rank",
-        reidentification.median_rank(ranks),
-        n=len(honest),
-        better="higher",
-        chance=reidentification.median_rank_chance(choices),
-        **shared,
-    )
-    _score_categories(sheet, claimed, honest, domain, truth, shared)
-    # No chance level: whoever names every public item at random discloses all of them too.
-    sheet.figure(
-        "catalogue_disclosed",
-        reidentification.catalogue_disclosed(claimed, honest),
-        n=len(honest),
-        better="lower",
-        **shared,
-    )
-
-
-def _score_categories(
-    sheet: Sheet,
-    claimed: Int[np.ndarray, " upload"],
-    honest: Int[np.ndarray, " upload"],
-    domain: Int[np.ndarray, " upload"],
-    truth: Truth,
-    shared: dict[str, Any],
-) -> None:
-    """Enter how well the claimed item's categories match the true one's, if the data has them."""
-    names = sorted({name for kinds in truth.categories for name in kinds})
-    if not names:
-        return
-    table = np.array([[name in kinds for name in names] for kinds in truth.categories])
-    sheet.measure(
-        "category_overlap",
-        honest,
-        reidentification.category_overlap(claimed, honest, table),
-        better="lower",
-        chance=reidentification.category_overlap_chance(honest, domain[honest], table),
-        **shared,
     )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from harness.claims import score_claims
 from harness.core.attack import AttackContext, InferenceAttack, PoisoningAttack
 from harness.core.defense import Defense, Federation
 from harness.core.messages import CentroidReturn, EmbeddingUpload
@@ -19,7 +20,6 @@ from harness.core.seeds import Seeds
 from harness.core.system import Domain, Resources
 from harness.fed.population import assign_roles
 from harness.metrics.ranking import target_rank
-from harness.score import score_claims
 from harness.sheet import Sheet
 from harness.truth import Truth
 from models.sf_ubm import SfUbm, SfUbmState
