@@ -10,7 +10,7 @@ import torch
 
 from harness.cli import main
 from harness.core.device import Arithmetic, available_device
-from harness.core.errors import RunError, ScenarioError
+from harness.core.errors import ScenarioError
 from harness.plan import expand
 from harness.provenance import manifest
 from harness.run_folder import claim
@@ -70,7 +70,7 @@ def test_a_run_folder_keeps_its_number_format(write: Write, tmp_path: Path) -> N
     path, folder = write(), tmp_path / "run"
     claim(folder, load(path))
     claim(folder, load(path, ["compute.jobs=2"]))
-    with pytest.raises(RunError, match=r"compute\.precision"):
+    with pytest.raises(ScenarioError, match=r"compute\.precision"):
         claim(folder, load(path, ["compute.precision=bfloat16"]))
 
 
