@@ -52,7 +52,7 @@ def test_full_run_is_one_offline_file_with_every_section(finished):
     policy = next(a for a in page.named("meta") if "http-equiv" in a)["content"]
     assert policy.startswith("default-src 'none'") and not page.named("script")
     images = page.named("img")
-    assert len(images) == 10 and all(i["src"].startswith("data:image/svg+xml") for i in images)
+    assert len(images) == 11 and all(i["src"].startswith("data:image/svg+xml") for i in images)
     assert all(len(i["alt"]) > 40 for i in images)
     links = [a["href"] for a in page.named("a")]
     assert {h[1:] for h in links if h.startswith("#")} <= sections | {"main"}
