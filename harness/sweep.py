@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.assets import cache_dir
-from harness.cells import Cell, NotRun, canonical
+from harness.cells import Cell, NotRun
 from harness.core.errors import DataError, RunError
 from harness.core.system import Part
 from harness.plan import Plan
+from harness.preparations import shared_preparations, variants_of
 from harness.progress import Progress
 from harness.results import (
     read_results,
@@ -123,7 +124,7 @@ class Sweep:
 
     def _prepare(self, cells: Sequence[Cell]) -> None:
         """Fill the caches that cells share (LLM texts, pre-trained models), once and in parts."""
-        groups = [g for g in shared_preparations(cells) if not self._prepared >= _variants(g)]
+        groups = [g for g in shared_preparations(cells) if not self._prepared >= variants_of(g)]
         if not groups:
             return
         started = time.monotonic()
@@ -136,7 +137,7 @@ class Sweep:
             for report in self._finished(pool, futures):
                 if report.error:
                     self.progress.line(f"preparation: {report.error}")
-        self._prepared |= {variant for group in groups for variant in _variants(group)}
+        self._prepared |= {variant for group in groups for variant in variants_of(group)}
         spent = self.timings.get("preparation", 0.0) + time.monotonic() - started
         self.timings["preparation"] = spent
 
@@ -244,31 +245,6 @@ def failed_cells(folder: Path) -> dict[str, str]:
     table = read_results(folder)
     rows = table[(table["status"] == "failed") & (table["metric"] == "cell")]
     return dict(zip(rows["cell"], rows["reason"], strict=True))
-
-
-def shared_preparations(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Return, for each system on a data set that needs models, one cell a noise and seed."""
-    groups: dict[str, dict[str, Cell]] = {}
-    for cell in cells:
-        if cell.anchor:
-            continue
-        groups.setdefault(_shared_by(cell), {}).setdefault(_variant(cell), cell)
-    return [list(group.values()) for group in groups.values()]
-
-
-def _shared_by(cell: Cell) -> str:
-    """Return what cells have in common that share models and texts."""
-    return canonical([cell.system.model_dump(mode="json"), cell.dataset])
-
-
-def _variant(cell: Cell) -> str:
-    """Return what tells the preparations of such cells apart."""
-    noise = cell.noisy.model_dump(mode="json") if cell.noisy.fraction else None
-    return canonical([noise, cell.seed])
-
-
-def _variants(group: Sequence[Cell]) -> set[str]:
-    return {_shared_by(cell) + _variant(cell) for cell in group}
 
 
 def _report(future: Future[CellReport], cell: Cell) -> CellReport:

@@ -73,9 +73,8 @@ def _panel(panel: Axes, key: tuple[str, str], lines: dict[str, _Line], sweep: Sw
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: number(x)))
         panel.xaxis.set_minor_formatter(NullFormatter())
-    top = max(1.0, *(y.high for own in lines.values() for _, y in own if not math.isnan(y.high)))
-    low = min(0.0, *(y.low for own in lines.values() for _, y in own if not math.isnan(y.low)))
-    panel.set_ylim(max(low, -0.25) - 0.04, min(top, 1.5) + 0.04)
+    known = [v for own in lines.values() for _, y in own for v in y[:3] if not math.isnan(v)]
+    panel.set_ylim(max(min([0.0, *known]), -0.25) - 0.04, min(max([1.0, *known]), 1.5) + 0.04)
     panel.set_title(f"{tick(family)}\n{tick(system)}")
     first = sweep.points[0].arm
     panel.set_xlabel(strength_text(first.strength_name, first.strength).split(" =")[0])
@@ -109,7 +108,7 @@ def _finding(key: tuple[str, str], lines: dict[str, _Line]) -> str:
                 f"{name} from {number(before.value)} at {number(a)} to {number(after.value)} "
                 f"at {number(b)}"
             )
-    return f"{key[0]}, {label(key[1])}: largest steps: {join_words(told)}."
+    return f"{key[0]}, {label(key[1])}: largest steps: {join_words(told) or 'not measured'}."
 
 
 def _data(panels: dict[tuple[str, str], dict[str, _Line]]) -> list[tuple[object, ...]]:

@@ -173,6 +173,7 @@ def test_manifest_log_and_report_say_it(whole: Path) -> None:
     assert "4 strengths of bound were given, 0.01, 0.1, 1 and 10" in page
     assert "<li>0.316, as norms falls from 0.8" in page
     assert "On fed on movies: norms falls from 0.8" in page and "between 0.178 and 0.237" in page
+    assert "all 3 further" not in page.split('id="provenance"')[1]
     assert (whole / "figures" / "strengths.csv").read_text().count("utility kept") == 7
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.plan import expand
+from harness.preparations import shared_preparations, variants_of
 from harness.scenario import load
-from harness.sweep import shared_preparations
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 
@@ -31,3 +31,12 @@ def test_a_system_is_prepared_once_for_all_its_seeds_and_noise(cells):
         ("lumos", [0, 1, 2]),
         ("sf_ubm", [0, 1, 2]),
     ]
+
+
+def test_what_is_prepared_is_known_by_system_noise_and_seed(cells):
+    lumos, text = shared_preparations(cells)
+    assert len(variants_of(lumos)) == 3 and not variants_of(lumos) & variants_of(text)
+    # Another strength of a defence needs nothing new.
+    dp = [cell for cell in cells if cell.defense.label == "dp-fedavg epsilon=8"]
+    (group,) = shared_preparations(dp)
+    assert variants_of(group) <= variants_of(lumos)

@@ -46,6 +46,7 @@ def test_validate(write: Write, told: Callable[..., tuple[int, Any]]) -> None:
         "sha256": scenario_hash(load(path)),
         "cells": 2,
         "trainings": 2,
+        "refinement_trainings": 0,
         "warnings": ["one seed: intervals cover users only, and a gate stays inconclusive"],
     }
 

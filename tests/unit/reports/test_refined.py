@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +11,6 @@ from harness.bisection import Change
 from harness.results import Interval, read_rows, read_samples
 from reports.drawing import styled
 from reports.evidence import Evidence
-from reports.html import build_report
 from reports.refined import in_words, refined_sweeps, transitions
 from reports.strengths import is_log, strength_curves
 from reports.sweeps import trade_offs
@@ -123,17 +122,13 @@ RANGE = {
 }  # fmt: skip
 
 
-def test_the_report_says_what_was_added_and_where_the_transitions_lie(fake, tmp_path):
-    folder = fake.write(tmp_path)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["refinement"] = {"user_dp": RANGE}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    page = build_report(folder).read_text()
-    assert "user_dp: 3 strengths of noise z were given, 0.01, 0.1 and 1;" in page
-    assert "0.3, as row norm falls from 0.30 to 0 between 0.1 and 1 on &lt;img src=x&gt;" in page
-    assert "No more were added: all 1 further strengths are used." in page
-    assert "row norm falls from 0.8" in page and "<img src=x>" not in page
-    assert "refinement" not in page.split('id="provenance"')[1].split("resolved scenario")[0]
+def test_what_was_added_and_where_the_transitions_lie(evidence):
+    (told,) = refined_sweeps(evidence, {"refinement": {"user_dp": RANGE}})
+    assert told.asked.startswith("user_dp: 3 strengths of noise z were given, 0.01, 0.1 and 1;")
+    assert told.added == ("0.3, as row norm falls from 0.30 to 0 between 0.1 and 1 on <img src=x>",)
+    assert told.ended == "No more were added: all 1 further strengths are used."
+    assert "On LUMOS on ml-100k: utility kept falls from 0.9" in told.found
+    assert "row norm falls from 0.8" in told.found and "between 0.01 and 0.1" in told.found
 
 
 @pytest.mark.parametrize(
@@ -171,3 +166,14 @@ def test_curves_stand_against_the_strength_with_their_numbers(evidence):
     assert "row norm from 0.8" in drawing.alt and "at 0.1" in drawing.alt
     # A single strength has no panel.
     assert not any(r[1] == "trimmed_mean" for r in drawing.data)
+
+
+def test_curves_without_intervals_are_drawn(fake, tmp_path):
+    bare = [replace(row, low=NAN, high=NAN) for row in fake.rows if row.seed == 0]
+    evidence = Evidence(bare, read_samples(tmp_path))
+    with styled():
+        drawing = strength_curves(trade_offs(evidence, judge(evidence)))
+    assert drawing is not None and all(math.isnan(row[5]) for row in drawing.data[1:])
+    # Nor does a change without an interval count as shown.
+    found = changes(evidence, "user_dp")
+    assert found and not any(c.shown for c in found) and transitions(found, 0.1) == []
