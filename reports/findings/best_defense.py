@@ -5,13 +5,11 @@ from __future__ import annotations
 from reports.evidence import Evidence
 from reports.findings.answer import Answer, shown
 from reports.findings.answer import share as share_of
-from reports.verdicts import ArmVerdict, Finding, judge
+from reports.verdicts import HOLDS, ArmVerdict, Finding, judge
 from reports.wording import MISSING, count, join_words, label
 
 _HEAD = ("defence", "strongest attacker", "its advantage", "verdict", "strongest attack on privacy",
          "strongest attack on training", "not run against", "HR@20 kept")  # fmt: skip
-
-_SIDES = (("privacy", "what the server can read"), ("robustness", "attacks on the training"))
 
 
 def best_defense(evidence: Evidence) -> Answer:
@@ -63,20 +61,25 @@ def _told(finding: Finding | None) -> str:
 
 def _sentences(ordered: list[ArmVerdict]) -> list[str]:
     tried = [v for v in ordered if not v.arm.undefended]
-    holding = [v for v in tried if v.verdict == "holds"]
+    holding = [v for v in tried if v.verdict == HOLDS]
     said = [
         f"{len(holding) or 'None'} of {count(len(tried), 'single defence setting')} holds against "
         "every attack that was run on it."
     ]
-    for side, words in _SIDES:
-        pairs = [(v, f) for v in tried if (f := v.strongest(side)) is not None]
-        base = next((v.strongest(side) for v in ordered if v.arm.undefended), None)
-        if pairs and base:
-            best, finding = min(pairs, key=lambda p: p[1].worst.advantage.value)
-            said.append(
-                f"Against {words}, {best.arm.text} leaves its strongest attacker "
-                f"({label(finding.attack)}) the least: an advantage of "
-                f"{shown(finding.worst.advantage)}, without a defence "
-                f"{shown(base.worst.advantage)} ({label(base.attack)})."
-            )
-    return said
+    base = next((v for v in ordered if v.arm.undefended), None)
+    return said + [_against(finding, tried) for finding in (base.findings if base else ())]
+
+
+def _against(base: Finding, tried: list[ArmVerdict]) -> str:
+    """Which setting weakens one attack the most, if any is shown to."""
+    start = base.worst.advantage
+    text = f"**{label(base.attack)}** has an advantage of {shown(start)} without a defence"
+    pairs = [(v, f) for v in tried for f in v.findings if f.attack == base.attack]
+    weaker = [(v, f) for v, f in pairs if f.worst.advantage.high < start.low]
+    if not weaker:
+        return f"{text}; none of {count(len(pairs), 'setting')} is shown to lower it."
+    best, finding = min(weaker, key=lambda pair: pair[1].worst.advantage.value)
+    return (
+        f"{text}; {best.arm.text} lowers it the most, to {shown(finding.worst.advantage)}, and "
+        f"keeps {share_of(best.kept)} of HR@20."
+    )
