@@ -50,7 +50,7 @@ def replacement(evidence: Evidence, language: Evidence) -> Answer:
             "no protection: the adaptive attacker runs the same perturbation on the public "
             "catalogue and inverts it.",
             "The language stage was trained once a strength (one seed), so the last column's "
-            "intervals cover users only.",
+            "intervals cover users only; another training could differ by as much.",
         ),
         runs=("replacement", "replacement_language"),
     )
@@ -124,9 +124,9 @@ def _price(language: Evidence) -> list[str]:
     parts = [f"{e.arm.text}: {shown(e.interval)}" for e in treated]
     different = [e for e in treated if (d := language.difference(e, base)).low > 0 or d.high < 0]
     verdict = (
-        "no difference to it can be told from chance"
+        "over these users no difference to it can be told from chance"
         if not different
-        else "different from it: " + ", ".join(e.arm.text for e in different)
+        else "over these users different from it: " + ", ".join(e.arm.text for e in different)
     )
     return [
         f"Through the whole system, the LLM's Hit@1 is {shown(base.interval)} without perturbation "
