@@ -7,7 +7,7 @@ import math
 from reports.evidence import Arm, Evidence
 from reports.findings.answer import Answer, kept, shown
 from reports.verdicts import HOLDS, ArmVerdict, Finding, judge, utility_measure
-from reports.wording import MISSING, label, number
+from reports.wording import MISSING, join_words, label, number, percent
 
 _HEAD = ("system", "defence", "claimed ε", "strongest inversion", "its advantage", "verdict",
          "utility kept")  # fmt: skip
@@ -30,6 +30,7 @@ def privacy_budget(evidence: Evidence) -> Answer:
         head=_HEAD,
         rows=tuple(_row(evidence, verdict, claimed) for verdict in verdicts),
         notes=(
+            *_popularity(evidence),
             "Central noise (dp_fedavg) is added by the server, which reads the single updates "
             "before: against a curious server it cannot help at any ε, and it is here to show "
             "that. Local noise (local_dp) is added on the device.",
@@ -37,6 +38,28 @@ def privacy_budget(evidence: Evidence) -> Answer:
         ),
         runs=("dp_inversion",),
     )
+
+
+def _popularity(evidence: Evidence) -> list[str]:
+    """What a recommender reaches that learns nothing of anybody, as a share of each system."""
+    measure = ("hr", 20, "full")
+    found = {
+        e.arm.system: e.interval.value
+        for e in evidence.select(lambda e: e.measure == measure and e.condition.clean)
+        if e.arm.undefended
+    }
+    counted = found.pop("popularity", math.nan)
+    shares = [
+        f"{percent(counted / found[arm.system])} of {label(arm.system)}'s"
+        for arm in evidence.arms()
+        if arm.undefended and found.get(arm.system)
+    ]
+    if math.isnan(counted) or not shares:
+        return []
+    return [
+        f"Ranking items by popularity keeps {join_words(shares)} HR@20: what is not above that was "
+        "learned from nobody."
+    ]
 
 
 def _claims(evidence: Evidence) -> dict[tuple[str, str], float]:
