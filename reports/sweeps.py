@@ -114,7 +114,8 @@ def _of_system(evidence: Evidence, system: str, kept: Mapping[Arm, Interval]) ->
     every = [t for own in read.values() for t in own]
     attacks = dict.fromkeys(t.attack for side in ("privacy", "robustness") for t in every
                             if t.side == side)  # fmt: skip
-    private = {t.attack for t in every if t.side == "privacy"}
+    # In the order of the rows: the first of two equally strong attacks stands in the figure.
+    private = list(dict.fromkeys(t.attack for t in every if t.side == "privacy"))
     shared = {a: _same_clients({arm: [t for t in own if t.attack == a]
                                 for arm, own in read.items()}) for a in attacks}  # fmt: skip
     found = []

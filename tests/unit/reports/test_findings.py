@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,11 +33,32 @@ def evidence(fake, tmp_path_factory):
     return Evidence(fake.rows, read_samples(fake.write(tmp_path_factory.mktemp("run"))))
 
 
-def test_page_and_figure_are_current():
-    page, figure = findings(DOCS / "results")
+@pytest.fixture(scope="module")
+def made():
+    return findings(DOCS / "results")
+
+
+def test_page_and_figure_are_current(made):
+    page, figure = made
     assert (DOCS / "findings.md").read_text(encoding="utf-8") == page, "run `make findings`"
     kept = (DOCS / "figures" / "privacy_price.csv").read_bytes()
     assert kept == csv_bytes(figure.data), "run `make findings`"
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_order_of_equally_strong_attacks_does_not_hang_on_the_process(hash_seed, made):
+    code = (
+        "from pathlib import Path; from reports.findings.page import findings; "
+        f"import sys; sys.stdout.write(str(findings(Path({str(DOCS / 'results')!r}))[1].data))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == str(made[1].data)
 
 
 def test_every_link_and_every_row_of_the_page_is_whole():
