@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.metrics.interval import Interval
-from harness.reading.ranges import StrengthRange
+
+if TYPE_CHECKING:
+    from harness.reading.ranges import StrengthRange
 
 
 class Change(NamedTuple):

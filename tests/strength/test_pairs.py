@@ -8,6 +8,7 @@ import pytest
 
 from defenses.trimmed_mean import TrimmedMean
 from harness.core.attack import InferenceAttack, PoisoningAttack
+from harness.core.audit import Audit
 from harness.core.messages import ModelUpdate
 from harness.core.registry import ATTACKS, DEFENSES
 from harness.plugins import load_plugins
@@ -49,7 +50,10 @@ def bench(tier: str, request: pytest.FixtureRequest) -> Bench:
 
 def test_every_pair_that_can_meet_is_listed() -> None:
     load_plugins()
-    attacks = {n: c for n, c in ATTACKS if c.__module__.startswith("attacks.")}
+    # An audit judges a claim and attacks nobody; tests/unit/fed/test_auditing.py has its bugs.
+    attacks = {
+        n: c for n, c in ATTACKS if c.__module__.startswith("attacks.") and not issubclass(c, Audit)
+    }
     defenses = {n: c for n, c in DEFENSES if c.__module__.startswith("defenses.")}
     meeting = {
         (a, d) for a in attacks for d in defenses if {*attacks[a].reads} & {*defenses[d].reads}
