@@ -57,18 +57,17 @@ def score_audit(sheet: Sheet, case: Case, outcome: Outcome, label: str) -> None:
     sheet.measure("canary_margin", clients, found, chance=0.0, **shared)
     shared["n"] = len(clients)
     nobody = "no client is a canary" if not len(clients) else ""
+    unclaimed = NOTHING_CLAIMED if budget is None else ""
     proved = one_run_epsilon([found], delta)
     sheet.figure("delta_audited", delta, **shared)
-    sheet.figure("epsilon_audited", proved, reason=nobody, **shared)
+    sheet.figure("epsilon_audited", proved, reason=nobody or unclaimed, **shared)
     limit = provable_epsilon(len(clients), delta) if len(clients) else NAN
     sheet.figure("epsilon_provable", limit, reason=nobody, **shared)
     estimate = gaussian_estimate(sums[heads], sums[~heads], delta)
     why = "too few canaries, or none was ever seen" if np.isnan(estimate) else ""
     sheet.figure("epsilon_estimate", estimate, reason=why, **shared)
-    if budget is None:
-        shared |= {"status": "not applicable", "reason": NOTHING_CLAIMED}
-        sheet.figure("epsilon_excess", NAN, **shared)
-    else:
+    # Without a claim there is no row: one that is not applicable would speak of the whole audit.
+    if budget is not None:
         sheet.figure("epsilon_excess", proved - budget.epsilon, reason=nobody, **shared)
 
 

@@ -32,8 +32,10 @@ def test_every_audited_arm_has_claim_bound_estimate_and_canaries(run_folder):
     claimed = table[(table.metric == "epsilon_claimed") & (table.poisoning == "canaries")]
     assert claimed.defense.nunique() == 2 and (claimed.value == claimed.epsilon).all()
     excess = table[table.metric == "epsilon_excess"]
-    assert set(excess[excess.status == "not applicable"].defense).isdisjoint(claimed.defense)
-    assert (excess[excess.status == "ok"].value <= 0).all()
+    assert set(excess.defense) == set(claimed.defense) and (excess.value <= 0).all()
+    unclaimed = audited[audited.epsilon.isna()]
+    assert unclaimed.reason.str.contains("no privacy budget is claimed").all()
+    assert len(unclaimed) == 4
     # Without noise every canary that took part is seen.
     bare = audited[audited.defense == "none"]
     assert (bare.value > 1).all()
@@ -58,5 +60,7 @@ def test_the_report_keeps_audits_apart_and_the_gate_limits_them(run_folder, tmp_
         limits.write_text(
             "schema: 1\nlimits:\n- select: {attack: canaries, metric: epsilon_excess}\n"
             f"  at_most: {bound}\n"
+            "- select: {attack: canaries, metric: epsilon_audited, defense: none}\n"
+            "  at_least: -1000.0\n"
         )
         assert _harness("gate", run_folder, "--limits", limits).returncode == code
