@@ -226,20 +226,18 @@ class Lumos(System):
         users = Users(clients, state.domain.histories, state.views)
         batch = packed(users, self.config, work.plan)
         row_ids, loss = chunk_loss(state.model, users, batch, draws, self.config, work.plan)
-        table, examples = state.model.table, batch.lengths - 1
-        trained = work.trainer.train(
-            state.model.dense, table, row_ids, loss, self._spec(), summed=work.summed
-        )
-        if not trained.sound:
-            return None
-        ids = torch.tensor(clients)
-        if trained.table is not None:
-            row_ids = row_ids[:, :0]
-        elif loss.every_row:
+        dense, table, spec = state.model.dense, state.model.table, self._spec()
+        ids, examples = torch.tensor(clients), batch.lengths - 1
+        if work.summed:
+            total = work.trainer.train_sum(dense, table, row_ids, loss, spec)
+            if total is None:
+                return None
+            return ModelSum(
+                ids, total.dense, total.item_ids, total.rows, total.senders, num_examples=examples
+            )
+        trained = work.trainer.train(dense, table, row_ids, loss, spec)
+        if loss.every_row:
             row_ids = torch.arange(len(table)).repeat(len(ids), 1)
-        if trained.summed:
-            dense, rows = trained.dense, trained.rows
-            return ModelSum(ids, dense, row_ids, rows, examples, trained.table)
         return ModelUpdate(ids, trained.dense, row_ids, trained.rows, examples)
 
     def combine(

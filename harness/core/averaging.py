@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.core.errors import RunError
+from harness.core.item_rows import read_items
 from harness.core.messages import PAD, Message, ModelAggregate, ModelSum, ModelUpdate
 
 
@@ -28,18 +29,15 @@ class RunningSum:
 
     def add(self, update: ModelUpdate | ModelSum) -> None:
         """Add one chunk of the cohort."""
-        self.clients += len(update)
-        for name, delta in update.dense.items():
-            # A chunk is summed as the engine sums it, so that both ways give the same bits.
-            summed = (delta.sum(0) if isinstance(update, ModelUpdate) else delta).double()
-            self.dense[name] = self.dense[name] + summed if name in self.dense else summed
-        sent = update.row_ids != PAD
-        items = update.row_ids[sent]
-        self.table.index_add_(0, items, update.rows[sent].double())
-        self.senders += torch.bincount(items, minlength=len(self.senders))
-        if isinstance(update, ModelSum) and update.table is not None:
-            self.table += update.table.double()
-            self.senders += len(update)
+        chunk = _summed(update, len(self.table)) if isinstance(update, ModelUpdate) else update
+        self.clients += len(chunk)
+        for name, delta in chunk.dense.items():
+            if name in self.dense:
+                self.dense[name] += delta
+            else:
+                self.dense[name] = delta.double()
+        self.table.index_add_(0, chunk.item_ids, chunk.rows.double())
+        self.senders.index_add_(0, chunk.item_ids, chunk.senders)
 
     def mean(self, dtype: torch.dtype, *, over_cohort: bool) -> ModelAggregate:
         """Return the unweighted mean: dense over the cohort, rows over senders or the cohort."""
@@ -50,6 +48,19 @@ class RunningSum:
             row_ids=ids,
             rows=(self.table[ids] / divisors).to(dtype),
         )
+
+
+def _summed(update: ModelUpdate, num_items: int) -> ModelSum:
+    """Return what the engine would have sent, had nobody to see the single updates."""
+    items = read_items(update.row_ids, num_items)
+    return ModelSum(
+        clients=update.clients,
+        dense={name: delta.sum(0) for name, delta in update.dense.items()},
+        item_ids=items.ids,
+        rows=items.sum(update.rows),
+        senders=items.senders,
+        num_examples=update.num_examples,
+    )
 
 
 def average(messages: Iterable[Message], num_items: int, *, over_cohort: bool) -> ModelAggregate:

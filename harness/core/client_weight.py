@@ -108,10 +108,50 @@ class ClientWeight:
         """Return what the steps have changed; the copies are gone afterwards."""
         return self._owned().sub_(self.start)
 
+    def summed_deltas(self, shrink: float) -> Float[Tensor, "in out"]:
+        """Return what the steps have changed, summed over clients, this last one included.
+
+        It moves no client's copy: the sum of all clients' xᵀg is one product. All copies must have
+        begun alike.
+        """
+        if self._own is None:
+            total = self.start * (self.clients * (shrink - 1))
+        else:
+            total = self._own.sum(0).mul_(shrink).sub_(self.start, alpha=self.clients)
+        if self._products:
+            inputs, descent = _joined(self._products)
+            total.addmm_(inputs.flatten(0, 1).T, descent.flatten(0, 1))
+        for index, rows in self._lookups:
+            _scatter(total, index, rows)
+        return total
+
     def _owned(self) -> Tensor:
         if self._own is None:
             self._own = self.start.expand(self.clients, *self.start.shape[-2:]).clone()
         return self._own
+
+
+class SharedRows(ClientWeight):
+    """Item rows that all clients of a chunk read in one table, before any of them has its own.
+
+    Args:
+        rows: of the items that any of them reads.
+        place: where among them each client's rows stand.
+        anchor: as in `ClientWeight`.
+    """
+
+    def __init__(
+        self,
+        rows: Float[Tensor, "item dim"],
+        place: Int[Tensor, "client row"],
+        anchor: Float[Tensor, ""],
+    ) -> None:
+        super().__init__(rows, len(place), anchor)
+        self._place = place
+
+    def lookup(self, index: Int[Tensor, "client token"]) -> Float[Tensor, "client token out"]:
+        """Return the rows that the clients know by these indices."""
+        return super().lookup(self._place.gather(1, index))
 
 
 @dataclass(frozen=True)
@@ -171,9 +211,17 @@ def _add_rows(table: Float[Tensor, "client row dim"], lookups: list[tuple[Tensor
     """Add the looked-up rows' descents to ``table``; rows may repeat."""
     flat = table.view(-1, table.shape[-1])
     for index, rows in lookups:
-        # Four times faster than index_add_ or embedding's own backward pass.
-        where = _flat_index(index, table.shape[1]).reshape(-1, 1).expand(-1, rows.shape[-1])
-        flat.scatter_add_(0, where, rows.flatten(0, 1))
+        _scatter(flat, _flat_index(index, table.shape[1]), rows)
+
+
+def _scatter(
+    table: Float[Tensor, "row dim"],
+    index: Int[Tensor, "client token"],
+    rows: Float[Tensor, "client token dim"],
+) -> None:
+    # Four times faster than index_add_ or embedding's own backward pass.
+    where = index.reshape(-1, 1).expand(-1, rows.shape[-1])
+    table.scatter_add_(0, where, rows.flatten(0, 1))
 
 
 def _flat_index(index: Int[Tensor, "client token"], rows: int) -> Int[Tensor, "client token"]:

@@ -73,24 +73,33 @@ class LocalSpec:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a chunk's clients have changed.
+    """What each client of a chunk has changed.
 
     Attributes:
-        dense: parameter name to deltas ``[client, *shape]``, or to their sum ``[*shape]``.
+        dense: parameter name to deltas ``[client, *shape]``.
         rows: deltas of each client's item rows; of all items, in their order, where the loss reads
-            every row and this is no sum.
-        summed: whether the dense deltas are sums.
-        table: sum of the deltas of all item rows, instead of ``rows``, where the loss reads every
-            row and this is a sum.
-        sound: whether the guard would take a sum; if not, its clients are to be trained again,
-            each to be seen. Only where the loss reads every row: else they come back at once.
+            every row.
     """
 
     dense: dict[str, Tensor]
     rows: Float[Tensor, "client row dim"]
-    summed: bool
-    table: Float[Tensor, "item dim"] | None = None
-    sound: bool = True
+
+
+@dataclass(frozen=True)
+class TrainedSum:
+    """What the clients of a chunk have changed together.
+
+    Attributes:
+        dense: parameter name to the sum of the deltas.
+        item_ids: items whose rows some client reads, each once; all where the loss reads them.
+        rows: sums of the deltas of those rows.
+        senders: how many clients read each of them.
+    """
+
+    dense: dict[str, Tensor]
+    item_ids: Int[Tensor, " item"]
+    rows: Float[Tensor, "item dim"]
+    senders: Int[Tensor, " item"]
 
 
 class LocalTrainer(Protocol):
@@ -103,8 +112,6 @@ class LocalTrainer(Protocol):
         row_ids: Int[Tensor, "client row"],
         loss: StepLoss,
         spec: LocalSpec,
-        *,
-        summed: bool = False,
     ) -> Trained:
         """Return each client's deltas after ``spec.steps`` steps.
 
@@ -114,9 +121,21 @@ class LocalTrainer(Protocol):
             row_ids: item rows each client needs, padded with ``PAD``.
             loss: the local objective, one value a client.
             spec: steps, optimiser, clipping.
-            summed: the sum over clients will do for the dense deltas; a broken one (not finite, or
-                too large to be accepted) comes back by client all the same, for the guard to see,
-                or is marked where clients' updates are as large as the table.
+        """
+        ...
+
+    def train_sum(
+        self,
+        dense: dict[str, Tensor],
+        table: Float[Tensor, "item dim"],
+        row_ids: Int[Tensor, "client row"],
+        loss: StepLoss,
+        spec: LocalSpec,
+    ) -> TrainedSum | None:
+        """Return the sum of what `train` returns, for less.
+
+        None where it is broken (not finite, or larger than the guard takes from one client): then
+        each client's own update has to be seen, for the guard to find who it was.
         """
         ...
 
@@ -131,8 +150,8 @@ class Work:
         plan: what a defence changed about the data.
         trainer: the engine.
         seeds: streams of this round.
-        summed: nobody has to see a single client's dense delta (no attack, no client stage, no
-            rule but the system's, no record), so that it may send a `ModelSum`.
+        summed: nobody has to see a single client's delta (no attack, no client stage, no rule but
+            the system's, no record), so that it may send a `ModelSum`.
         memory_bytes: what local training may take; None for no bound. A system that would take
             more trains fewer clients at once, which changes results in the last bits only, and
             says so.

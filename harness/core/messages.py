@@ -97,29 +97,26 @@ class ModelUpdate(Message):
 
 @dataclass(frozen=True)
 class ModelSum(Message):
-    """Weight deltas of some clients with the dense part summed already.
+    """Weight deltas of some clients, summed already.
 
-    What remains of a :class:`ModelUpdate` where nobody has to see a single client's dense delta;
-    after one plain gradient step it costs no weights per client. Where every client moves every
-    item row (a full softmax), these too come as one sum, so that a message does not grow with
-    clients × catalogue.
+    What remains of a :class:`ModelUpdate` where nobody has to see a single client's delta: after
+    one plain gradient step it costs no weights per client, and it does not grow with the clients.
 
     Attributes:
         clients: client ids.
         dense: parameter name to the clients' summed delta.
-        row_ids: as in :class:`ModelUpdate`; no columns where there is a ``table``.
-        rows: as in :class:`ModelUpdate`.
+        item_ids: items whose rows were sent, each once.
+        rows: summed deltas of those rows.
+        senders: how many of the clients sent each row.
         num_examples: as in :class:`ModelUpdate`.
-        table: the clients' summed deltas of all item rows, which every one of them sends; None
-            where rows come by client.
     """
 
     clients: Int[Tensor, " client"]
     dense: dict[str, Float[Tensor, "*shape"]]
-    row_ids: Int[Tensor, "client row"]
-    rows: Float[Tensor, "client row dim"]
+    item_ids: Int[Tensor, " row"]
+    rows: Float[Tensor, "row dim"]
+    senders: Int[Tensor, " row"]
     num_examples: Int[Tensor, " client"]
-    table: Float[Tensor, "item dim"] | None = None
 
     def __len__(self) -> int:
         return len(self.clients)
@@ -127,9 +124,7 @@ class ModelSum(Message):
     def bytes_per_client(self) -> float:
         """Mean bytes a client would send in the open."""
         dense = sum(d.numel() * d.element_size() for d in self.dense.values())
-        rows = (self.row_ids != PAD).sum(1).double().mean().item() if len(self) else 0.0
-        if self.table is not None:
-            rows += len(self.table)
+        rows = self.senders.sum().item() / len(self) if len(self) else 0.0
         return dense + rows * (self.rows.shape[-1] * self.rows.element_size() + 8)
 
 

@@ -80,20 +80,24 @@ def _admit_sum(message: ModelSum, round_index: int, record: GuardRecord) -> Mess
     The engine sends sums only where everybody is honest and each client is there once.
     """
     record.received += len(message)
-    most = MAX_ABSOLUTE * len(message)
     # A comparison with NaN is false, so NaN is refused too.
-    items = message.rows if message.table is None else message.table
-    if all(bool(t.abs().max() <= most) for t in (*message.dense.values(), items)):
+    if largest([*message.dense.values(), message.rows]) <= MAX_ABSOLUTE * len(message):
         return message
     for client in message.clients.tolist():
         record.refuse(round_index, client, "not finite or too large in sum")
     return Silence()
 
 
+def largest(tensors: list[Tensor]) -> float:
+    """Return the largest absolute value of all; NaN where there is one."""
+    ends = [end for tensor in tensors if tensor.numel() for end in torch.aminmax(tensor)]
+    return torch.stack(ends).abs().max().item()
+
+
 def _faults(message: ModelUpdate, seen: set[int]) -> list[tuple[str, Bool[Tensor, " client"]]]:
     tensors = [*message.dense.values(), message.rows]
     # The maximum carries NaN and infinity on, so one pass finds both faults.
-    largest = torch.stack([t.flatten(1).abs().amax(1) for t in tensors if t[0].numel()]).amax(0)
+    peaks = torch.stack([t.flatten(1).abs().amax(1) for t in tensors if t[0].numel()]).amax(0)
     repeated = torch.ones(len(message), dtype=torch.bool)
     for row, client in enumerate(message.clients.tolist()):
         repeated[row] = client in seen
@@ -101,8 +105,8 @@ def _faults(message: ModelUpdate, seen: set[int]) -> list[tuple[str, Bool[Tensor
     ordered = message.row_ids.sort(1).values
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PAD)
     return [
-        ("not finite", ~largest.isfinite()),
-        ("too large", largest > MAX_ABSOLUTE),
+        ("not finite", ~peaks.isfinite()),
+        ("too large", peaks > MAX_ABSOLUTE),
         ("sent twice", repeated),
         ("row repeated", twice.any(1)),
         ("no examples", message.num_examples <= 0),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.core.device import ON_CPU, Arithmetic
 from harness.core.errors import ScenarioError
-from harness.core.local import LocalSpec, StepLoss, Trained
-from harness.fed.guard import MAX_ABSOLUTE
-from harness.fed.steps import Chunk, adapt, descend, one_shared_step, single, sum_up
+from harness.core.item_rows import read_items
+from harness.core.local import LocalSpec, StepLoss, Trained, TrainedSum
+from harness.fed.guard import MAX_ABSOLUTE, largest
+from harness.fed.steps import Chunk, adapt, descend, descend_sum, one_shared_step, single, sum_up
 
 OPTIMIZERS = ("adam", "sgd")
 
@@ -40,43 +39,54 @@ class BatchedTrainer:
         row_ids: Int[Tensor, "client row"],
         loss: StepLoss,
         spec: LocalSpec,
-        *,
-        summed: bool = False,
     ) -> Trained:
         """Return each client's deltas: see `LocalTrainer.train`."""
+        chunk = self._chunk(dense, table, row_ids, loss, spec)
+        trained = single(*(descend(chunk) if spec.optimizer == "sgd" else adapt(chunk)))
+        return Trained(_on_cpu(trained.dense), trained.rows.cpu())
+
+    def train_sum(
+        self,
+        dense: dict[str, Tensor],
+        table: Float[Tensor, "item dim"],
+        row_ids: Int[Tensor, "client row"],
+        loss: StepLoss,
+        spec: LocalSpec,
+    ) -> TrainedSum | None:
+        """Return their sum: see `LocalTrainer.train_sum`."""
+        chunk = self._chunk(dense, table, row_ids, loss, spec)
+        items = read_items(row_ids, len(table)).to(self._arithmetic.device)
+        if spec.one_plain_step:
+            total = one_shared_step(chunk, items)
+        elif spec.optimizer == "sgd":
+            total = descend_sum(chunk, items)
+        else:
+            deltas, moved, rest = adapt(chunk)
+            summed = {name: delta.sum(0) for name, delta in deltas.items()}
+            total = sum_up(items, summed, moved, rest)
+        total = TrainedSum(
+            _on_cpu(total.dense), total.item_ids.cpu(), total.rows.cpu(), total.senders.cpu()
+        )
+        # A client that is broken, or beyond the guard's limit, shows in the sum, unless another
+        # one beyond the limit cancels it. A comparison with NaN is false.
+        sound = largest([*total.dense.values(), total.rows]) <= MAX_ABSOLUTE
+        return total if sound else None
+
+    def _chunk(
+        self,
+        dense: dict[str, Tensor],
+        table: Float[Tensor, "item dim"],
+        row_ids: Int[Tensor, "client row"],
+        loss: StepLoss,
+        spec: LocalSpec,
+    ) -> Chunk:
         if spec.optimizer not in OPTIMIZERS:
             allowed = ", ".join(OPTIMIZERS)
             raise ScenarioError(f"optimizer {spec.optimizer!r}: allowed are {allowed}")
         device, products = self._arithmetic.device, self._arithmetic.products
-        chunk = Chunk(dense, table, row_ids, loss, spec, products).to(device)
-        if summed and spec.one_plain_step:
-            trained = _on_cpu(one_shared_step(chunk))
-            if _acceptable(trained):
-                return trained
-        deltas, moved, rest = descend(chunk) if spec.optimizer == "sgd" else adapt(chunk)
-        if summed:
-            total = {name: delta.sum(0) for name, delta in deltas.items()}
-            trained = _on_cpu(sum_up(total, moved, rest))
-            if _acceptable(trained):
-                return trained
-            if rest is not None:
-                return replace(trained, sound=False)
-        return _on_cpu(single(deltas, moved, rest))
+        return Chunk(dense, table, row_ids, loss, spec, products).to(device)
 
 
-def _on_cpu(trained: Trained) -> Trained:
-    """Return the result where all else of a round happens."""
-    table = None if trained.table is None else trained.table.cpu()
-    dense = {name: delta.cpu() for name, delta in trained.dense.items()}
-    return replace(trained, dense=dense, rows=trained.rows.cpu(), table=table)
-
-
-def _acceptable(trained: Trained) -> bool:
-    """Whether the guard would take each of a sum's tensors from a single client.
-
-    A client that is broken, or beyond the guard's limit, shows in the sum, unless another one
-    beyond the limit cancels it.
-    """
-    items = trained.rows if trained.table is None else trained.table
-    # A comparison with NaN is false.
-    return all(bool(d.abs().max() <= MAX_ABSOLUTE) for d in (*trained.dense.values(), items))
+def _on_cpu(dense: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return deltas where all else of a round happens."""
+    return {name: delta.cpu() for name, delta in dense.items()}

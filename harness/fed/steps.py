@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.core.client_weight import ClientWeight, Parameter, RoundedWeight
-from harness.core.local import LocalSpec, StepLoss, Trained
+from harness.core.client_weight import ClientWeight, Parameter, RoundedWeight, SharedRows
+from harness.core.item_rows import ReadItems
+from harness.core.local import LocalSpec, StepLoss, Trained, TrainedSum
 from harness.core.messages import PAD
 from harness.core.unread_rows import UnreadRows
 from harness.fed.optimisers import (
@@ -75,63 +76,132 @@ def _unread(chunk: Chunk) -> UnreadRows:
     )
 
 
-def one_shared_step(chunk: Chunk) -> Trained:
-    """One plain gradient step, the dense deltas summed.
+Rest = UnreadRows | None
+"""The item rows outside the compact tables, if the loss reads them."""
 
-    It moves every client by its own gradient at the *shared* weights, so the sum of the deltas is
-    the gradient of the summed losses: no weights per client.
-    """
-    rows, rest, spec = chunk.rows(), chunk.rest(), chunk.spec
-    anchor = rows.new_zeros((), requires_grad=True)
-    shared = {name: p.detach().clone().requires_grad_() for name, p in chunk.dense.items()}
-    own = ClientWeight(rows, len(rows), anchor, chunk.products)
-    seen = {name: chunk.plain(name, parameter) for name, parameter in shared.items()}
-    descents = _descents(chunk.loss(0, seen, own, rest), anchor, shared, spec)
-    decay = len(rows) * spec.learning_rate * spec.weight_decay
-    for weight in (own,) if rest is None else (own, rest):
-        weight.step(shrink_of(spec))
-    deltas = {name: d - decay * chunk.dense[name] if decay else d for name, d in descents.items()}
-    return sum_up(deltas, own.deltas(), rest)
-
-
-Moved = tuple[dict[str, Tensor], Tensor, UnreadRows | None]
+Moved = tuple[dict[str, Tensor], Tensor, Rest]
 """Deltas of the dense parameters, of the compact item tables, and the other rows with theirs."""
 
 
-def descend(chunk: Chunk) -> Moved:
-    """Plain gradient descent with clipping and decoupled decay."""
-    dense, rows, rest, spec = chunk.dense, chunk.rows(), chunk.rest(), chunk.spec
-    anchor, clients = rows.new_zeros((), requires_grad=True), len(rows)
-    factored = {
-        name: ClientWeight(parameter, clients, anchor, chunk.products)
-        for name, parameter in dense.items()
-        if name in chunk.loss.factored
-    }
-    own = ClientWeight(rows, clients, anchor, chunk.products)
-    plain = {
-        name: parameter.expand(clients, *parameter.shape).clone().requires_grad_()
-        for name, parameter in dense.items()
-        if name not in factored
-    }
-    weights = [*factored.values(), own, *([] if rest is None else [rest])]
-    for step in range(spec.steps):
-        losses = chunk.loss(step, {**factored, **plain}, own, rest)
-        descents = _descents(losses, anchor, plain, spec)
-        with torch.no_grad():
-            if spec.clip_norm:
-                clip_weights(weights, descents, spec)
-            for weight in weights:
-                weight.step(shrink_of(spec))
-            decay_all(list(plain.values()), spec)
-            torch._foreach_add_(list(plain.values()), list(descents.values()))
+def one_shared_step(chunk: Chunk, items: ReadItems) -> TrainedSum:
+    """One plain gradient step.
+
+    It moves every client by its own gradient at the *shared* weights, so the sum of the deltas is
+    the gradient of the summed losses: no weights and, unless the loss reads every row, no item
+    rows per client.
+    """
+    rest, spec, clients = chunk.rest(), chunk.spec, len(chunk.row_ids)
+    anchor = chunk.table.new_zeros((), requires_grad=True)
+    shared = {name: p.detach().requires_grad_() for name, p in chunk.dense.items()}
+    if rest is None:
+        own = SharedRows(chunk.table[items.ids], items.place, anchor)
+    else:
+        own = ClientWeight(chunk.rows(), clients, anchor, chunk.products)
+    seen = {name: chunk.plain(name, parameter) for name, parameter in shared.items()}
+    descents = _descents(chunk.loss(0, seen, own, rest), anchor, shared, spec)
     with torch.no_grad():
-        deltas = {name: weight.deltas() for name, weight in factored.items()}
-        deltas |= {name: parameter - dense[name] for name, parameter in plain.items()}
-    return {name: deltas[name] for name in dense}, own.deltas(), rest
+        decay = clients * (shrink_of(spec) - 1)
+        deltas = {n: d + decay * chunk.dense[n] if decay else d for n, d in descents.items()}
+        if rest is not None:
+            rest.step(shrink_of(spec))
+            own.step(shrink_of(spec))
+            return sum_up(items, deltas, own.deltas(), rest)
+        # Decay is each reader's, not each client's.
+        decayed = own.start * items.senders.unsqueeze(1) * (shrink_of(spec) - 1)
+        return TrainedSum(deltas, items.ids, own.summed_deltas(1.0).add_(decayed), items.senders)
+
+
+class Descent:
+    """Plain gradient descent of a chunk, with clipping and decoupled decay.
+
+    Args:
+        chunk: at the start of the round.
+    """
+
+    def __init__(self, chunk: Chunk) -> None:
+        dense, rows = chunk.dense, chunk.rows()
+        clients, products = len(rows), chunk.products
+        self._chunk = chunk
+        self._shrink = shrink_of(chunk.spec)
+        self._anchor = rows.new_zeros((), requires_grad=True)
+        self._factored = {
+            name: ClientWeight(parameter, clients, self._anchor, products)
+            for name, parameter in dense.items()
+            if name in chunk.loss.factored
+        }
+        self._plain = {
+            name: parameter.expand(clients, *parameter.shape).clone().requires_grad_()
+            for name, parameter in dense.items()
+            if name not in self._factored
+        }
+        self._rows = ClientWeight(rows, clients, self._anchor, products)
+        self._rest = chunk.rest()
+
+    def backpropagate(self, step: int) -> dict[str, Tensor]:
+        """Leave the descents of factored weights and rows with them; return the others'."""
+        rest, spec = self._rest, self._chunk.spec
+        losses = self._chunk.loss(step, {**self._factored, **self._plain}, self._rows, rest)
+        descents = _descents(losses, self._anchor, self._plain, spec)
+        if spec.clip_norm:
+            weights = [*self._factored.values(), self._rows, *([] if rest is None else [rest])]
+            with torch.no_grad():
+                clip_weights(weights, descents, spec)
+        return descents
+
+    @torch.no_grad()
+    def step(self, descents: dict[str, Tensor]) -> None:
+        """Take the step that came back."""
+        for weight in self._factored.values():
+            weight.step(self._shrink)
+        self._step_rest(descents)
+
+    @torch.no_grad()
+    def deltas(self) -> Moved:
+        """Return what all steps have changed, by client."""
+        factored = {name: weight.deltas() for name, weight in self._factored.items()}
+        return self._in_order({**factored, **self._moved()}), self._rows.deltas(), self._rest
+
+    @torch.no_grad()
+    def summed_deltas(self, descents: dict[str, Tensor], items: ReadItems) -> TrainedSum:
+        """Take the last step in the sum alone; return what all have changed, summed."""
+        total = {n: weight.summed_deltas(self._shrink) for n, weight in self._factored.items()}
+        self._step_rest(descents)
+        total |= {name: moved.sum(0) for name, moved in self._moved().items()}
+        return sum_up(items, self._in_order(total), self._rows.deltas(), self._rest)
+
+    def _step_rest(self, descents: dict[str, Tensor]) -> None:
+        """Move all but the factored weights."""
+        plain = list(self._plain.values())
+        decay_all(plain, self._chunk.spec)
+        torch._foreach_add_(plain, list(descents.values()))
+        for rows in (self._rows,) if self._rest is None else (self._rows, self._rest):
+            rows.step(self._shrink)
+
+    def _moved(self) -> dict[str, Tensor]:
+        return {name: p - self._chunk.dense[name] for name, p in self._plain.items()}
+
+    def _in_order(self, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: deltas[name] for name in self._chunk.dense}
+
+
+def descend(chunk: Chunk) -> Moved:
+    """Take all steps of plain gradient descent."""
+    descent = Descent(chunk)
+    for step in range(chunk.spec.steps):
+        descent.step(descent.backpropagate(step))
+    return descent.deltas()
+
+
+def descend_sum(chunk: Chunk, items: ReadItems) -> TrainedSum:
+    """Do as `descend`, for the sum alone."""
+    descent = Descent(chunk)
+    for step in range(chunk.spec.steps - 1):
+        descent.step(descent.backpropagate(step))
+    return descent.summed_deltas(descent.backpropagate(chunk.spec.steps - 1), items)
 
 
 def adapt(chunk: Chunk) -> Moved:
-    """Adam with clipping and decoupled decay. It needs gradients in full."""
+    """Take all steps of Adam with clipping and decoupled decay. It needs gradients in full."""
     dense, rows, rest, spec = chunk.dense, chunk.rows(), chunk.rest(), chunk.spec
     start = [*(p.expand(len(rows), *p.shape) for p in dense.values()), rows]
     current = [p.clone().requires_grad_() for p in start]
@@ -166,19 +236,22 @@ def _descents(
     return dict(zip(plain, found[1:], strict=True))
 
 
-@torch.no_grad()
-def sum_up(
-    dense: dict[str, Tensor], moved: Float[Tensor, "client row dim"], rest: UnreadRows | None
-) -> Trained:
-    """Return summed dense deltas with the rows' own, or with the whole table's sum."""
+def sum_up(items: ReadItems, dense: dict[str, Tensor], moved: Tensor, rest: Rest) -> TrainedSum:
+    """Join summed dense deltas with the sums of the item rows' own.
+
+    Args:
+        items: of the compact item tables.
+        dense: summed already.
+        moved: deltas of the compact item tables ``[client, row, dim]``.
+        rest: the other rows with theirs.
+    """
     if rest is None:
-        return Trained(dense, moved, summed=True)
-    return Trained(dense, moved[:, :0], summed=True, table=rest.summed_deltas(moved))
+        return TrainedSum(dense, items.ids, items.sum(moved), items.senders)
+    ids = torch.arange(len(rest.table), device=moved.device)
+    return TrainedSum(dense, ids, rest.summed_deltas(moved), torch.full_like(ids, len(moved)))
 
 
 @torch.no_grad()
-def single(
-    deltas: dict[str, Tensor], moved: Float[Tensor, "client row dim"], rest: UnreadRows | None
-) -> Trained:
+def single(deltas: dict[str, Tensor], moved: Tensor, rest: Rest) -> Trained:
     """Return each client's own deltas, of all rows where the loss has read all."""
-    return Trained(deltas, moved if rest is None else rest.deltas(moved), summed=False)
+    return Trained(deltas, moved if rest is None else rest.deltas(moved))

@@ -17,11 +17,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from harness.core.averaging import average, join_updates
 from harness.core.defense import DataPlan
 from harness.core.device import Arithmetic
+from harness.core.item_rows import read_items
 from harness.core.local import LocalSpec, Work
 from harness.core.seeds import Seeds
 from harness.core.system import Domain
 from harness.fed.local import BatchedTrainer
-from harness.fed.steps import Chunk, adapt, descend, one_shared_step, single, sum_up
+from harness.fed.steps import Chunk, adapt, descend, descend_sum, one_shared_step, single, sum_up
 from models.backbone import SequenceModel, build_backbone, initial_table
 from models.lumos import Lumos, LumosState
 from models.lumos_device import WrittenViews
@@ -50,9 +51,9 @@ def _state(backbone="sasrec"):
 class _Kept(BatchedTrainer):
     """A trainer that keeps what it was given."""
 
-    def train(self, dense, table, row_ids, loss, spec, *, summed=False):
+    def train(self, dense, table, row_ids, loss, spec):
         self.chunk = Chunk(dense, table, row_ids, loss, spec)
-        return super().train(dense, table, row_ids, loss, spec, summed=summed)
+        return super().train(dense, table, row_ids, loss, spec)
 
 
 def _work(arithmetic=None, **change):
@@ -72,12 +73,19 @@ def _fake(value, mode):
     )
 
 
-def _train(chunk):
-    if chunk.spec.optimizer == "sgd" and chunk.spec.steps == 1:
-        return one_shared_step(chunk)
-    deltas, moved, rest = (descend if chunk.spec.optimizer == "sgd" else adapt)(chunk)
-    sum_up({name: delta.sum(0) for name, delta in deltas.items()}, moved, rest)
-    return single(deltas, moved, rest)
+def _train(chunk, items):
+    """Train in each way there is; return all tensors that come out."""
+    plain = chunk.spec.optimizer == "sgd"
+    if plain and chunk.spec.steps == 1:
+        total = one_shared_step(chunk, items)
+        return [*total.dense.values(), total.rows]
+    deltas, moved, rest = descend(chunk) if plain else adapt(chunk)
+    found = single(deltas, moved, rest)
+    if plain:
+        total = descend_sum(chunk, items)
+    else:
+        total = sum_up(items, {n: delta.sum(0) for n, delta in deltas.items()}, moved, rest)
+    return [*found.dense.values(), found.rows, *total.dense.values(), total.rows]
 
 
 def _chunk(loss, backbone="sasrec"):
@@ -85,6 +93,10 @@ def _chunk(loss, backbone="sasrec"):
     system = Lumos(loss=loss, embedding_size=16, max_length=10, local_epochs=3)
     list(system.local(state, _work(trainer=trainer)))
     return trainer.chunk
+
+
+def _items(chunk):
+    return read_items(chunk.row_ids, len(chunk.table))
 
 
 ONE_STEP = LocalSpec(1, "sgd", 0.1, 0.01, 0.0)
@@ -102,19 +114,19 @@ CASES = [
 @pytest.mark.parametrize(("backbone", "loss", "spec", "products"), CASES)
 def test_a_chunk_trains_on_one_device_throughout(backbone, loss, spec, products):
     chunk = replace(_chunk(loss, backbone), spec=spec, products=products)
+    items = _items(chunk)
     with FakeTensorMode(allow_non_fake_inputs=False) as mode:
-        trained = _train(_fake(chunk, mode).to("meta"))
-    table = [] if trained.table is None else [trained.table]
-    tensors = [*trained.dense.values(), trained.rows, *table]
+        tensors = _train(_fake(chunk, mode).to("meta"), _fake(items, mode).to("meta"))
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert {tensor.dtype for tensor in tensors} == {torch.float32}
 
 
 def test_fake_tensors_would_tell_a_tensor_left_behind():
     chunk = _chunk("binary")
+    items = _items(chunk)
     with FakeTensorMode(allow_non_fake_inputs=False) as mode, pytest.raises(RuntimeError):
         fake = _fake(chunk, mode)
-        _train(replace(fake.to("meta"), loss=fake.loss))
+        _train(replace(fake.to("meta"), loss=fake.loss), _fake(items, mode).to("meta"))
 
 
 @pytest.mark.parametrize("loss", ["binary", "softmax"])

@@ -61,8 +61,9 @@ def test_a_broken_sum_is_refused_with_all_its_clients(value):
     total = ModelSum(
         torch.tensor([4, 5]),
         {"w": torch.tensor([value, 0.0])},
-        torch.tensor([[0], [1]]),
-        torch.ones(2, 1, 2),
+        torch.tensor([0, 1]),
+        torch.ones(2, 2),
+        torch.tensor([1, 1]),
         torch.tensor([3, 3]),
     )
     record = GuardRecord()

@@ -145,7 +145,7 @@ def test_sums_equal_the_sum_of_a_loop_over_clients(case):
     system = Lumos(chunk_clients=3, **FIXED, **case)
     messages = list(system.local(state, _work(summed=True)))
     assert [type(m) for m in messages] == [ModelSum, ModelSum]
-    assert all(m.rows.numel() == 0 and m.table.shape == (NUM_ITEMS, 8) for m in messages)
+    assert [m.senders.tolist() for m in messages] == [[3] * NUM_ITEMS, [1] * NUM_ITEMS]
     slow = [_slow_update(state, system.config, client) for client in range(4)]
     mean = average(messages, NUM_ITEMS, over_cohort=False)
     assert mean.row_ids.tolist() == list(range(NUM_ITEMS))
@@ -224,7 +224,7 @@ def test_the_guard_reads_the_summed_table():
     state, system = _state(), Lumos(**FIXED, local_epochs=1)
     (total,) = system.local(state, _work(summed=True))
     assert admit(total, 0, GuardRecord(), set()) is total
-    total.table[3, 2] = torch.nan
+    total.rows[3, 2] = torch.nan
     record = GuardRecord()
     assert not len(admit(total, 0, record, set()))
     assert sum(record.rejected.values()) == 4
@@ -285,7 +285,7 @@ def train(count):
 train(1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 (message,) = train(clients)
-assert len(message) == clients and message.table.shape == (items, 64)
+assert len(message) == clients and message.rows.shape == (items, 64)
 print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 """
 
