@@ -174,14 +174,14 @@ class Lumos(System):
         views = (state.views.rephrased[client], state.views.counterfactual[client])
         return tokens + MAX_FUTURE + sum(min(len(view), self.config.max_length) for view in views)
 
-    def _cut(self, state: LumosState, work: Work, sizes: Sequence[int]) -> Iterator[slice]:
+    def _cut(self, state: LumosState, work: Work, sizes: Sequence[int]) -> list[slice]:
         """Cut clients, in the order of their tokens, into the chunks that train at once."""
         config: LumosConfig = self.config
         if config.chunk_clients is not None:
             most, tokens = config.chunk_clients, config.chunk_clients * sizes[-1]
         else:
             shared = work.summed and self._spec().one_plain_step
-            most, tokens = CLIENTS, SHARED_TOKENS if shared else TOKENS
+            most, tokens = (len(sizes), SHARED_TOKENS) if shared else (CLIENTS, TOKENS)
         wanted = min(most, max(1, tokens // sizes[-1]))
         fitting = self._fitting(state, work, sizes[-1], wanted)
         if fitting < wanted:

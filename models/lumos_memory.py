@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from math import prod
 
 from harness.core.local import LocalSpec
@@ -20,12 +21,12 @@ UPDATE_COPIES = 5
 """Item tables that a whole update holds: itself, what a client stage or the guard makes of it, and
 the average's own in double precision."""
 
-CLIENTS, TOKENS = 256, 3200
+CLIENTS, TOKENS = 128, 2700
 """Clients and tokens a chunk: fewer leave a step with more calls than arithmetic, more leave the
-caches. Measured for SASRec on two cores: 64 clients of 50 tokens, 256 of 10."""
+caches. Measured for SASRec on one thread and on two."""
 
 SHARED_TOKENS = 12_800
-"""Tokens a chunk of clients without weights of their own."""
+"""Tokens a chunk of clients without weights of their own, however many clients that is."""
 
 TABLE_COPIES = 5
 """Item tables that a chunk's sum holds: its tiles, their join, and the average's in double."""
@@ -70,21 +71,39 @@ def softmax_bytes(
     return size * ((copies + 1) * TILE + TABLE_COPIES * items * dim), client
 
 
-def cut(sizes: Sequence[int], most: int, tokens: int) -> Iterator[slice]:
-    """Cut a cohort into chunks.
+def cut(sizes: Sequence[int], most: int, tokens: int) -> list[slice]:
+    """Cut a cohort into as few chunks as there must be, as even as they can be.
 
     Args:
         sizes: tokens of each client, ascending; a chunk is padded to its last one.
         most: clients a chunk.
         tokens: a chunk, padding included; a client beyond it is a chunk of its own.
     """
+    chunks = _filled(sizes, most, tokens)
+    if len(chunks) < 2:
+        return chunks
+
+    def as_few(limit: int, *, of_tokens: bool) -> bool:
+        found = _filled(sizes, most, limit) if of_tokens else _filled(sizes, limit, tokens)
+        return len(found) == len(chunks)
+
+    # The lowest bounds that still do: processes that share the chunks then finish together.
+    tokens = bisect_left(range(tokens), True, key=lambda limit: as_few(limit, of_tokens=True))
+    most = bisect_left(range(most), True, 1, key=lambda limit: as_few(limit, of_tokens=False))
+    return _filled(sizes, most, tokens)
+
+
+def _filled(sizes: Sequence[int], most: int, tokens: int) -> list[slice]:
+    """Fill one chunk after the other."""
+    chunks: list[slice] = []
     start = 0
     while start < len(sizes):
         stop = start + 1
         while stop < min(len(sizes), start + most) and (stop + 1 - start) * sizes[stop] <= tokens:
             stop += 1
-        yield slice(start, stop)
+        chunks.append(slice(start, stop))
         start = stop
+    return chunks
 
 
 def chunk_size(wanted: int, available: float | None, bytes_per_client: int) -> int:

@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.core.messages import PAD
-
 
 @dataclass(frozen=True)
 class ReadItems:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -85,16 +83,25 @@ def test_at_least_one_client_trains():
     st.integers(1, 3000),
 )
 def test_chunks_hold_everybody_once_and_keep_to_both_limits(sizes, most, tokens):
-    parts = list(cut(sizes, most, tokens))
+    parts = cut(sizes, most, tokens)
     assert [size for part in parts for size in sizes[part]] == sizes
     for part in parts:
         clients = part.stop - part.start
         assert 1 <= clients <= most
         assert clients == 1 or clients * sizes[part.stop - 1] <= tokens
-    for part, following in pairwise(parts):
-        # No chunk could have taken the next client as well.
-        clients = part.stop - part.start + 1
-        assert clients > most or clients * sizes[following.start] > tokens
+    # No cut into runs of neighbours has fewer chunks.
+    filled, clients = 1, 0
+    for size in sizes:
+        full = clients == most or (clients and (clients + 1) * size > tokens)
+        filled, clients = (filled + 1, 1) if full else (filled, clients + 1)
+    assert len(parts) == filled
+
+
+def test_chunks_of_equal_clients_are_even():
+    parts = cut([50] * 100, 64, 10**6)
+    assert [part.stop - part.start for part in parts] == [50, 50]
+    parts = cut([50] * 100, 100, 50 * 40)
+    assert [part.stop - part.start for part in parts] == [34, 34, 32]
 
 
 def test_short_histories_train_in_larger_chunks_than_long_ones():
@@ -104,4 +111,4 @@ def test_short_histories_train_in_larger_chunks_than_long_ones():
         sizes = [length] * 600
         work = Work(torch.arange(600), 0, DataPlan(), BatchedTrainer(), Seeds(0))
         lengths.append(max(p.stop - p.start for p in system._cut(state, work, sizes)))
-    assert lengths == [256, 64]
+    assert lengths == [120, 50]
