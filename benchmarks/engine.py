@@ -4,7 +4,8 @@
 
 Work: SASRec, d = 64, 2 blocks, 2 heads, 3,416 items, 5 local SGD steps with one sampled negative a
 position, cohort 256, one sequence a client. Unit: client-steps a second, rounds with aggregation
-included. All sides take turns in one run, and each ratio is the median over the turns.
+included. All sides take turns in one run, and each ratio is the median over the turns. All have
+large pages, as the harness's workers do.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.environments import environment
-from benchmarks.federation import rounds_of
+from benchmarks.federation import rounds_of, with_large_pages
 from benchmarks.peers import plain_sasrec as plain
 from harness.core.seeds import Seeds
 from models.backbone import build_backbone, initial_table
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peers", action="store_true", help="also Flower and pfl")
     options = parser.parse_args()
+    with_large_pages()
     torch.set_num_threads(options.threads)
     print("| L | side | client-steps/s | federated ÷ side |\n|---|---|---|---|")
     for length in options.length:

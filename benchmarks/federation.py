@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,16 @@ from harness.fed.loop import federate
 from harness.fed.population import Roles
 from harness.fed.recorder import Recorder
 from harness.fed.training import Threat, Training
+from harness.worker import use_large_pages
 from models.lumos import Lumos
+
+
+def with_large_pages() -> None:
+    """Start this program again where it has no large pages yet, as the harness starts workers."""
+    before = os.environ.get("GLIBC_TUNABLES")
+    use_large_pages()
+    if os.environ["GLIBC_TUNABLES"] != before:
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def rounds_of(

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.federation import rounds_of
+from benchmarks.federation import rounds_of, with_large_pages
 from benchmarks.peers import plain_sasrec as plain
 from harness.data.ragged import Ragged
 
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--cohorts", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--measure", nargs=2, metavar=("PATH", "COHORT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    with_large_pages()
     if options.measure:
         print(json.dumps(measure(Path(options.measure[0]), int(options.measure[1]))))
         return

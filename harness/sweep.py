@@ -29,7 +29,14 @@ from harness.results import (
 from harness.rows import Row, SampleBlock
 from harness.run_folder import RESULTS
 from harness.stopping import Stopping
-from harness.worker import CellReport, Surroundings, prepare_cells, run_one, start_worker
+from harness.worker import (
+    CellReport,
+    Surroundings,
+    prepare_cells,
+    run_one,
+    start_worker,
+    use_large_pages,
+)
 
 PARTS = 4
 """Shares of a preparation, whatever the number of processes: the shares decide the texts."""
@@ -174,6 +181,7 @@ class Sweep:
             stop=self._stop.event,
             memory_bytes=self.memory_bytes / jobs,
         )
+        use_large_pages()
         return ProcessPoolExecutor(jobs, CONTEXT, start_worker, (given,))
 
     def _finished(

@@ -60,6 +60,17 @@ class _Process:
     given: Surroundings
 
 
+def use_large_pages() -> None:
+    """Let processes that start from here on ask for large pages: 2 to 8 % of a training's time.
+
+    The C library reads this at the start of a process only; others than glibc do not read it.
+    """
+    set_by_user = os.environ.get("GLIBC_TUNABLES", "")
+    if "glibc.malloc.hugetlb" not in set_by_user:
+        joined = [*filter(None, [set_by_user]), "glibc.malloc.hugetlb=1"]
+        os.environ["GLIBC_TUNABLES"] = ":".join(joined)
+
+
 def start_worker(given: Surroundings) -> None:
     """Fix the thread count, go offline, and discover the plug-ins."""
     # The parent decides when to stop; a worker must not die in the middle of a file.

@@ -21,6 +21,9 @@ The server sees every sampled client's weight delta, item rows included; the LLM
 never leave the device [paper].
 """
 
+# The fused list operations of torch are public in use, not in its type stubs.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -147,7 +150,7 @@ class Lumos(System):
     def local(self, state: LumosState, work: Work) -> Iterator[ModelUpdate | ModelSum]:
         """Train the cohort in chunks of similar length and yield their weight deltas."""
         clients = sorted(work.clients.tolist())
-        sizes = [self._tokens(state, client) for client in clients]
+        sizes = self._tokens(state, clients)
         able = [place for place, tokens in enumerate(sizes) if tokens > 1]
         if not able:
             return
@@ -166,13 +169,19 @@ class Lumos(System):
 
         yield from train(order, work)
 
-    def _tokens(self, state: LumosState, client: int) -> int:
-        """Return at least the number of a client's packed tokens."""
-        tokens = min(len(state.domain.histories[client]), self.config.max_length)
-        if state.views is None or tokens < 2:
+    def _tokens(self, state: LumosState, clients: Sequence[int]) -> list[int]:
+        """Return at least the number of each client's packed tokens."""
+        longest, histories = self.config.max_length, state.domain.histories
+        tokens = [min(len(histories[client]), longest) for client in clients]
+        if state.views is None:
             return tokens
-        views = (state.views.rephrased[client], state.views.counterfactual[client])
-        return tokens + MAX_FUTURE + sum(min(len(view), self.config.max_length) for view in views)
+        both = state.views.rephrased, state.views.counterfactual
+        return [
+            own + MAX_FUTURE + sum(min(len(view[client]), longest) for view in both)
+            if own > 1
+            else own
+            for client, own in zip(clients, tokens, strict=True)
+        ]
 
     def _cut(self, state: LumosState, work: Work, sizes: Sequence[int]) -> list[slice]:
         """Cut clients, in the order of their tokens, into the chunks that train at once."""
@@ -251,7 +260,9 @@ class Lumos(System):
         """Return the state with the aggregate added to the global model."""
         assert isinstance(aggregate, ModelAggregate)
         rate, model = self.config.server_learning_rate, state.model
-        dense = {n: p + rate * aggregate.dense[n] for n, p in model.dense.items()}
+        changes = [aggregate.dense[name] for name in model.dense]
+        moved = torch._foreach_add(list(model.dense.values()), changes, alpha=rate)
+        dense = dict(zip(model.dense, moved, strict=True))
         table = model.table.index_add(0, aggregate.row_ids, aggregate.rows, alpha=rate)
         return replace(state, model=replace(model, dense=dense, table=table))
 

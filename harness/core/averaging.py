@@ -1,8 +1,12 @@
 """Averaging of model updates as they arrive (FedAvg), and joining the messages of a cohort."""
 
+# The fused list operations of torch are public in use, not in its type stubs.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +33,7 @@ class RunningSum:
 
     def add(self, update: ModelUpdate | ModelSum) -> None:
         """Add one chunk of the cohort."""
-        chunk = _summed(update, len(self.table)) if isinstance(update, ModelUpdate) else update
+        chunk = _as_sum(update, len(self.table))
         self.clients += len(chunk)
         for name, delta in chunk.dense.items():
             if name in self.dense:
@@ -43,15 +47,19 @@ class RunningSum:
         """Return the unweighted mean: dense over the cohort, rows over senders or the cohort."""
         ids = self.senders.nonzero().flatten()
         divisors = self.clients if over_cohort else self.senders[ids].unsqueeze(1)
+        means = torch._foreach_div(list(self.dense.values()), self.clients)
         return ModelAggregate(
-            dense={name: (total / self.clients).to(dtype) for name, total in self.dense.items()},
+            dense={name: mean.to(dtype) for name, mean in zip(self.dense, means, strict=True)},
             row_ids=ids,
-            rows=(self.table[ids] / divisors).to(dtype),
+            rows=self.table[ids].div_(divisors).to(dtype),
         )
 
 
-def _summed(update: ModelUpdate, num_items: int) -> ModelSum:
+def _as_sum(update: Message, num_items: int) -> ModelSum:
     """Return what the engine would have sent, had nobody to see the single updates."""
+    if isinstance(update, ModelSum):
+        return update
+    assert isinstance(update, ModelUpdate)
     items = read_items(update.row_ids, num_items)
     return ModelSum(
         clients=update.clients,
@@ -71,15 +79,29 @@ def average(messages: Iterable[Message], num_items: int, *, over_cohort: bool) -
         num_items: size of the catalogue.
         over_cohort: divide an item row by the cohort's size, not by the number of its senders.
     """
-    total: RunningSum | None = None
-    dtype = torch.float32
-    for message in messages:
-        assert isinstance(message, ModelUpdate | ModelSum)
-        if total is None:
-            total, dtype = RunningSum(num_items, message.rows.shape[-1]), message.rows.dtype
-        total.add(message)
-    assert total is not None
-    return total.mean(dtype, over_cohort=over_cohort)
+    chunks = (_as_sum(message, num_items) for message in messages)
+    first = next(chunks)
+    second = next(chunks, None)
+    if second is None:
+        return _mean(first, over_cohort=over_cohort)
+    total = RunningSum(num_items, first.rows.shape[-1])
+    for chunk in chain([first, second], chunks):
+        total.add(chunk)
+    return total.mean(first.rows.dtype, over_cohort=over_cohort)
+
+
+def _mean(chunk: ModelSum, *, over_cohort: bool) -> ModelAggregate:
+    """Return what `RunningSum` would of this chunk alone, to the last bit.
+
+    A quotient in double precision, rounded, is the one in single precision.
+    """
+    divisors = len(chunk) if over_cohort else chunk.senders.unsqueeze(1)
+    means = torch._foreach_div(list(chunk.dense.values()), len(chunk))
+    return ModelAggregate(
+        dense=dict(zip(chunk.dense, means, strict=True)),
+        row_ids=chunk.item_ids,
+        rows=chunk.rows / divisors,
+    )
 
 
 def join_updates(messages: Iterable[Message]) -> ModelUpdate:

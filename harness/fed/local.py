@@ -69,7 +69,7 @@ class BatchedTrainer:
         )
         # A client that is broken, or beyond the guard's limit, shows in the sum, unless another
         # one beyond the limit cancels it. A comparison with NaN is false.
-        sound = largest([*total.dense.values(), total.rows]) <= MAX_ABSOLUTE
+        sound = largest(total.dense, total.rows) <= MAX_ABSOLUTE
         return total if sound else None
 
     def _chunk(

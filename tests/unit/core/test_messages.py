@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.core.averaging import average, join_updates
+from harness.core.averaging import RunningSum, average, join_updates
 from harness.core.messages import PAD, ModelUpdate, rows_by_item
 
 NUM_ITEMS = 7
@@ -69,6 +69,26 @@ def test_average_equals_the_dense_mean(update, over_cohort):
     torch.testing.assert_close(full, tables.sum(0) / divisor)
     torch.testing.assert_close(result.dense["w"], update.dense["w"].mean(0))
     assert sorted(result.row_ids.tolist()) == sent.any(0).nonzero().flatten().tolist()
+
+
+@given(updates(), st.booleans())
+def test_one_chunk_is_averaged_without_sums_in_double_to_the_same_bits(update, over_cohort):
+    result = average([update], NUM_ITEMS, over_cohort=over_cohort)
+    total = RunningSum(NUM_ITEMS, 3)
+    total.add(update)
+    slow = total.mean(torch.float32, over_cohort=over_cohort)
+    assert torch.equal(result.row_ids, slow.row_ids)
+    assert torch.equal(result.rows, slow.rows)
+    assert torch.equal(result.dense["w"], slow.dense["w"])
+
+
+def test_what_stands_in_padding_reaches_no_item():
+    rows = torch.tensor([[[1.0], [torch.nan]], [[2.0], [3.0]]])
+    row_ids = torch.tensor([[4, PAD], [0, 4]])
+    dense = {"w": torch.zeros(2, 1)}
+    update = ModelUpdate(torch.arange(2), dense, row_ids, rows, torch.ones(2))
+    result = average([update], NUM_ITEMS, over_cohort=False)
+    assert result.row_ids.tolist() == [0, 4] and result.rows.tolist() == [[2.0], [2.0]]
 
 
 @given(updates(), st.randoms(use_true_random=False), st.booleans())
