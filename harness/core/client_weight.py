@@ -41,6 +41,9 @@ class ClientWeight:
         self._own: Tensor | None = None
         self._products: list[tuple[Tensor, Tensor]] = []
         self._lookups: list[tuple[Tensor, Tensor]] = []
+        self._reads = 0
+        self._at_once: float | None = None
+        self._taken = False
 
     @property
     def value(self) -> Tensor:
@@ -51,6 +54,7 @@ class ClientWeight:
         self, x: Float[Tensor, "client token in"], bias: Float[Tensor, "client out"]
     ) -> Float[Tensor, "client token out"]:
         """Return ``x @ value + bias``."""
+        self._reads += 1
         return apply_function(_Linear, x, bias, self.anchor, self)
 
     def lookup(self, index: Int[Tensor, "client token"]) -> Float[Tensor, "client token out"]:
@@ -84,11 +88,31 @@ class ClientWeight:
         self._products = [(inputs, gradient * wide) for inputs, gradient in self._products]
         self._lookups = [(index, gradient * wide) for index, gradient in self._lookups]
 
+    def step_at_once(self, shrink: float) -> None:
+        """Let the next `step` happen during backpropagation, while the copies are in cache.
+
+        That is as soon as the gradient has come back from the only place where the weight was
+        read: nothing needs the old copies after that. With several places `step` does it as ever.
+        """
+        self._reads, self._at_once = 0, shrink
+
+    def came_back(self, inputs: Tensor, gradient: Tensor) -> None:
+        """Keep the factors of a gradient, or take the step that they are."""
+        self._products.append((inputs, gradient))
+        if self._at_once is not None and self._reads == 1:
+            self._move(self._at_once)
+            self._taken = True
+
     def step(self, shrink: float) -> None:
         """Multiply the copies by ``shrink``, add the descent, and forget it.
 
         The descent is what backpropagation left: −η times the gradient, if −η stood at the losses.
         """
+        if not self._taken:
+            self._move(shrink)
+        self._at_once, self._taken = None, False
+
+    def _move(self, shrink: float) -> None:
         if self._products:
             inputs, descent = _joined(self._products)
             factors = inputs.transpose(1, 2), descent
@@ -261,8 +285,8 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         value = ctx.weight.value
-        ctx.weight._products.append((ctx.saved_tensors[0], gradient))
         back = rounded_product(gradient, value.transpose(-1, -2), ctx.weight.products)
+        ctx.weight.came_back(ctx.saved_tensors[0], gradient)
         return back, gradient.sum(1), None, None
 
 

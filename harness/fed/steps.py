@@ -137,9 +137,17 @@ class Descent:
         self._rows = ClientWeight(rows, clients, self._anchor, products)
         self._rest = chunk.rest()
 
-    def backpropagate(self, step: int) -> dict[str, Tensor]:
-        """Leave the descents of factored weights and rows with them; return the others'."""
+    def backpropagate(self, step: int, *, summed: bool = False) -> dict[str, Tensor]:
+        """Leave the descents of factored weights and rows with them; return the others'.
+
+        Args:
+            step: from 0.
+            summed: the descents are for `summed_deltas` and not for `step`.
+        """
         rest, spec = self._rest, self._chunk.spec
+        if not (summed or spec.clip_norm):
+            for weight in self._factored.values():
+                weight.step_at_once(self._shrink)
         losses = self._chunk.loss(step, {**self._factored, **self._plain}, self._rows, rest)
         descents = _descents(losses, self._anchor, self._plain, spec)
         if spec.clip_norm:
@@ -197,7 +205,8 @@ def descend_sum(chunk: Chunk, items: ReadItems) -> TrainedSum:
     descent = Descent(chunk)
     for step in range(chunk.spec.steps - 1):
         descent.step(descent.backpropagate(step))
-    return descent.summed_deltas(descent.backpropagate(chunk.spec.steps - 1), items)
+    last = descent.backpropagate(chunk.spec.steps - 1, summed=True)
+    return descent.summed_deltas(last, items)
 
 
 def adapt(chunk: Chunk) -> Moved:
