@@ -44,7 +44,7 @@ from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
 from harness.core.system import Deviation, Domain, Part, Resources, System, Variant
 from models.backbone import SequenceModel, build_backbone, initial_table
-from models.lumos_chunk import Negatives, Users, chunk_loss, packed
+from models.lumos_chunk import Negatives, Users, chunk_loss, packed, token_counts
 from models.lumos_config import MAX_FUTURE, LumosConfig
 from models.lumos_device import WrittenViews, prepare_texts, write_views
 from models.lumos_memory import (
@@ -150,7 +150,7 @@ class Lumos(System):
     def local(self, state: LumosState, work: Work) -> Iterator[ModelUpdate | ModelSum]:
         """Train the cohort in chunks of similar length and yield their weight deltas."""
         clients = sorted(work.clients.tolist())
-        sizes = self._tokens(state, clients)
+        sizes = token_counts(clients, state.domain.histories, state.views, self.config)
         able = [place for place, tokens in enumerate(sizes) if tokens > 1]
         if not able:
             return
@@ -168,20 +168,6 @@ class Lumos(System):
                 )
 
         yield from train(order, work)
-
-    def _tokens(self, state: LumosState, clients: Sequence[int]) -> list[int]:
-        """Return at least the number of each client's packed tokens."""
-        longest, histories = self.config.max_length, state.domain.histories
-        tokens = [min(len(histories[client]), longest) for client in clients]
-        if state.views is None:
-            return tokens
-        both = state.views.rephrased, state.views.counterfactual
-        return [
-            own + MAX_FUTURE + sum(min(len(view[client]), longest) for view in both)
-            if own > 1
-            else own
-            for client, own in zip(clients, tokens, strict=True)
-        ]
 
     def _cut(self, state: LumosState, work: Work, sizes: Sequence[int]) -> list[slice]:
         """Cut clients, in the order of their tokens, into the chunks that train at once."""

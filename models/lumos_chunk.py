@@ -15,7 +15,7 @@ from harness.core.messages import PAD
 from harness.core.seeds import Seeds
 from models.backbone import SequenceModel
 from models.compact import compact
-from models.lumos_config import LumosConfig
+from models.lumos_config import MAX_FUTURE, LumosConfig
 from models.lumos_device import WrittenViews, packed_user
 from models.lumos_objective import ChunkLoss
 from models.negatives import sample_negatives
@@ -57,6 +57,24 @@ class Negatives:
     def of(self, places: list[int]) -> Float[np.ndarray, "client step position"] | None:
         """Return uniform draws for the clients at these places; None where none are needed."""
         return None if self._draws is None else self._draws[places]
+
+
+def token_counts(
+    clients: Sequence[int],
+    histories: Sequence[Int[np.ndarray, " event"]],
+    views: WrittenViews | None,
+    config: LumosConfig,
+) -> list[int]:
+    """Return at least the number of each client's packed tokens; below 2 it can't train."""
+    longest = config.max_length
+    tokens = [min(len(histories[client]), longest) for client in clients]
+    if views is None:
+        return tokens
+    both = views.rephrased, views.counterfactual
+    return [
+        own + MAX_FUTURE + sum(min(len(view[client]), longest) for view in both) if own > 1 else own
+        for client, own in zip(clients, tokens, strict=True)
+    ]
 
 
 def packed(users: Users, config: LumosConfig, plan: DataPlan) -> PackedBatch:

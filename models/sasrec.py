@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.core.client_weight import Parameter, Parameters
+from harness.core.products import rows_of
 from harness.core.seeds import Seeds
 from models.sequences import Layout
 
@@ -54,10 +55,7 @@ def rows_at(
     """Look rows up in a shared table, or in one ``[sequence, row, dim]`` of each sequence's own."""
     if not isinstance(tables, Tensor):
         return tables.lookup(index)
-    if tables.dim() == 2:
-        return F.embedding(index, tables)
-    offset = torch.arange(len(tables), device=tables.device).unsqueeze(1) * tables.shape[1]
-    return F.embedding(index + offset, tables.flatten(0, 1))
+    return rows_of(tables, index)
 
 
 def plain(dense: Parameters, name: str) -> Tensor:

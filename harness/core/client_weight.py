@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from harness.core.products import RoundedWeight, flat_index, rounded_product, rows_of
 
 
 class ClientWeight:
@@ -178,50 +178,12 @@ class SharedRows(ClientWeight):
         return super().lookup(self._place.gather(1, index))
 
 
-@dataclass(frozen=True)
-class RoundedWeight:
-    """A plain parameter whose matrix products are rounded, as under autocast: Adam's own way.
-
-    The products' gradients are rounded as they come out; the parameter and its moments are not.
-
-    Attributes:
-        value: the copies ``[client, in, out]``, or one that all share.
-        products: number format of the products.
-    """
-
-    value: Tensor
-    products: torch.dtype
-
-    def linear(
-        self, x: Float[Tensor, "client token in"], bias: Float[Tensor, "*client out"]
-    ) -> Float[Tensor, "client token out"]:
-        """Return ``x @ value + bias``."""
-        return rounded_product(x, self.value, self.products) + bias.unsqueeze(-2)
-
-    def lookup(self, index: Int[Tensor, "client token"]) -> Float[Tensor, "client token out"]:
-        """Return the rows of the shared table, or of each client's own, at its indices."""
-        if self.value.dim() == 2:
-            return F.embedding(index, self.value)
-        return F.embedding(_flat_index(index, self.value.shape[1]), self.value.flatten(0, 1))
-
-    def scores(self, x: Float[Tensor, "client token out"]) -> Float[Tensor, "client token in"]:
-        """Return each row's product with ``x``."""
-        return rounded_product(x, self.value.mT, self.products)
-
-
 Parameter = Tensor | ClientWeight | RoundedWeight
 """A parameter as a loss sees it: plain, with its gradient kept as factors, or with products in
 another number format."""
 
 Parameters = Mapping[str, Parameter]
 """Parameters by name."""
-
-
-def rounded_product(left: Tensor, right: Tensor, products: torch.dtype | None) -> Tensor:
-    """Return ``left @ right`` from factors rounded to ``products``, in the format of ``left``."""
-    if products is None:
-        return torch.matmul(left, right)
-    return torch.matmul(left.to(products), right.to(products)).to(left.dtype)
 
 
 def _joined(products: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -235,7 +197,7 @@ def _add_rows(table: Float[Tensor, "client row dim"], lookups: list[tuple[Tensor
     """Add the looked-up rows' descents to ``table``; rows may repeat."""
     flat = table.view(-1, table.shape[-1])
     for index, rows in lookups:
-        _scatter(flat, _flat_index(index, table.shape[1]), rows)
+        _scatter(flat, flat_index(index, table.shape[1]), rows)
 
 
 def _scatter(
@@ -246,10 +208,6 @@ def _scatter(
     # Four times faster than index_add_ or embedding's own backward pass.
     where = index.reshape(-1, 1).expand(-1, rows.shape[-1])
     table.scatter_add_(0, where, rows.flatten(0, 1))
-
-
-def _flat_index(index: Int[Tensor, "client token"], rows: int) -> Int[Tensor, "client token"]:
-    return index + torch.arange(len(index), device=index.device).unsqueeze(1) * rows
 
 
 def apply_function(function: type[torch.autograd.Function], *arguments: object) -> Tensor:
@@ -296,9 +254,7 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, index: Tensor, weight: ClientWeight) -> Tensor:
         ctx.weight, ctx.index = weight, index
-        if weight.value.dim() == 2:
-            return F.embedding(index, weight.value)
-        return F.embedding(_flat_index(index, weight.value.shape[1]), weight.value.flatten(0, 1))
+        return rows_of(weight.value, index)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.core.client_weight import apply_function, rounded_product
+from harness.core.client_weight import apply_function
 from harness.core.messages import PAD
+from harness.core.products import rounded_product
 
 TILE = 1 << 18
 """Numbers in a tile of rows and scores: small enough for a processor's cache."""

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.core.client_weight import ClientWeight, Parameter, RoundedWeight, SharedRows
+from harness.core.client_weight import ClientWeight, Parameter, SharedRows
 from harness.core.item_rows import ReadItems
 from harness.core.local import LocalSpec, StepLoss, Trained, TrainedSum
 from harness.core.messages import PAD
+from harness.core.products import RoundedWeight
 from harness.core.unread_rows import UnreadRows
 from harness.fed.optimisers import (
     Adam,
