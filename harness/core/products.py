@@ -1,0 +1,58 @@
+"""Matrix products and row lookups with parameters that clients share, or have one each of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RoundedWeight:
+    """A plain parameter whose matrix products are rounded, as under autocast: Adam's own way.
+
+    The products' gradients are rounded as they come out; the parameter and its moments are not.
+
+    Attributes:
+        value: the copies ``[client, in, out]``, or one that all share.
+        products: number format of the products.
+    """
+
+    value: Tensor
+    products: torch.dtype
+
+    def linear(
+        self, x: Float[Tensor, "client token in"], bias: Float[Tensor, "*client out"]
+    ) -> Float[Tensor, "client token out"]:
+        """Return ``x @ value + bias``."""
+        return rounded_product(x, self.value, self.products) + bias.unsqueeze(-2)
+
+    def lookup(self, index: Int[Tensor, "client token"]) -> Float[Tensor, "client token out"]:
+        """Return the rows of the shared table, or of each client's own, at its indices."""
+        return rows_of(self.value, index)
+
+    def scores(self, x: Float[Tensor, "client token out"]) -> Float[Tensor, "client token in"]:
+        """Return each row's product with ``x``."""
+        return rounded_product(x, self.value.mT, self.products)
+
+
+def rounded_product(left: Tensor, right: Tensor, products: torch.dtype | None) -> Tensor:
+    """Return ``left @ right`` from factors rounded to ``products``, in the format of ``left``."""
+    if products is None:
+        return torch.matmul(left, right)
+    return torch.matmul(left.to(products), right.to(products)).to(left.dtype)
+
+
+def rows_of(tables: Tensor, index: Int[Tensor, "client token"]) -> Float[Tensor, "client token d"]:
+    """Return the rows at these indices of a shared table ``[row, d]`` or ``[client, row, d]``."""
+    if tables.dim() == 2:
+        return F.embedding(index, tables)
+    return F.embedding(flat_index(index, tables.shape[1]), tables.flatten(0, 1))
+
+
+def flat_index(index: Int[Tensor, "client token"], rows: int) -> Int[Tensor, "client token"]:
+    """Return the indices into all clients' tables of ``rows`` rows, one below the other."""
+    return index + torch.arange(len(index), device=index.device).unsqueeze(1) * rows
