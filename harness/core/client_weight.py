@@ -139,7 +139,9 @@ class ClientWeight:
         begun alike.
         """
         if self._own is None:
-            total = self.start * (self.clients * (shrink - 1))
+            total = torch.zeros_like(self.start)
+            if shrink != 1.0:
+                total += self.start * (self.clients * (shrink - 1))
         else:
             total = self._own.sum(0).mul_(shrink).sub_(self.start, alpha=self.clients)
         if self._products:

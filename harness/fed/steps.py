@@ -107,9 +107,11 @@ def one_shared_step(chunk: Chunk, items: ReadItems) -> TrainedSum:
             rest.step(shrink_of(spec))
             own.step(shrink_of(spec))
             return sum_up(items, deltas, own.deltas(), rest)
-        # Decay is each reader's, not each client's.
-        decayed = own.start * items.senders.unsqueeze(1) * (shrink_of(spec) - 1)
-        return TrainedSum(deltas, items.ids, own.summed_deltas(1.0).add_(decayed), items.senders)
+        moved = own.summed_deltas(1.0)
+        if decay:
+            # Decay is each reader's, not each client's.
+            moved += own.start * items.senders.unsqueeze(1) * (shrink_of(spec) - 1)
+        return TrainedSum(deltas, items.ids, moved, items.senders)
 
 
 class Descent:
