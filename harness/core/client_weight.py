@@ -59,10 +59,12 @@ class ClientWeight:
 
     def lookup(self, index: Int[Tensor, "client token"]) -> Float[Tensor, "client token out"]:
         """Return the rows of each client's table at its indices."""
+        self._reads += 1
         return apply_function(_Lookup, self.anchor, index, self)
 
     def scores(self, x: Float[Tensor, "client token out"]) -> Float[Tensor, "client token in"]:
         """Return each row's product with ``x``: ``x @ valueᵀ``, of a table that differs."""
+        self._reads += 1
         return apply_function(_Scores, x, self)
 
     def squared_norms(self) -> Float[Tensor, " client"]:

@@ -247,3 +247,35 @@ def test_clipping_reads_norms_from_factors_of_either_shape():
         inputs, gradient = x.detach(), 2 * (x.detach() @ weight.start)
         expected = (inputs.transpose(1, 2) @ gradient).flatten(1).square().sum(1)
         torch.testing.assert_close(weight.squared_norms(), expected, rtol=1e-4, atol=1e-3)
+
+
+def _once(weight, x, bias, index):
+    return weight.linear(x, bias).square().sum()
+
+
+def _twice(weight, x, bias, index):
+    return weight.linear(weight.linear(x, bias), bias).square().sum()
+
+
+def _also_looked_up(weight, x, bias, index):
+    return weight.linear(weight.lookup(index) * x, bias).square().sum()
+
+
+@pytest.mark.parametrize("read", [_once, _twice, _also_looked_up])
+@pytest.mark.parametrize("shrink", [1.0, 0.9])
+def test_steps_at_once_are_the_steps_that_wait(read, shrink):
+    """Three steps each way, on a weight read in one place and in two: the same bits."""
+    start = torch.randn(6, 6) * 0.1
+    index = torch.tensor([[0, 1, 2], [5, 5, 1]])
+    found = []
+    for at_once in (False, True):
+        weight = ClientWeight(start, 2, torch.zeros((), requires_grad=True))
+        for step in range(3):
+            if at_once:
+                weight.step_at_once(shrink)
+            x = torch.full((2, 3, 6), 0.1 * (step + 1), requires_grad=True)
+            (-0.1 * read(weight, x, torch.ones(2, 6) * 0.1, index)).backward()
+            with torch.no_grad():
+                weight.step(shrink)
+        found.append(weight.deltas())
+    assert torch.equal(*found) and found[0].abs().max() > 1e-3
