@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from models.sequences import Layout
+from models.sequences import Layout, causal_mask
 
 VIEWS = ("future", "rephrased", "counterfactual")
 HISTORY, FUTURE, REPHRASED, COUNTERFACTUAL = range(4)
@@ -159,12 +159,10 @@ def collate_histories(
     starts = lengths.cumsum(0) - lengths
     index = (starts.unsqueeze(1) + steps).where(real, starts.unsqueeze(1))
     positions = steps.expand_as(real).where(real, torch.tensor(0))
-    mask = (steps <= steps.unsqueeze(1)) & real.unsqueeze(1)
     layout = Layout(
         ids=ids[index],
         positions=positions,
-        # Padding tokens look at themselves, so that no softmax row is empty.
-        mask=mask & real.unsqueeze(2) | torch.eye(len(steps), dtype=torch.bool),
+        mask=causal_mask(len(steps)),
         parent=(steps - 1).expand_as(real).where(positions > 0, torch.tensor(-1)),
     )
     absent = torch.zeros(len(kept), 3, dtype=torch.bool)

@@ -22,13 +22,14 @@ class Layout:
     Attributes:
         ids: item index of each token (0 in padding).
         positions: position in its own sequence.
-        mask: true where token ``i`` may attend to token ``j``; every row has at least one.
+        mask: true where token ``i`` may attend to token ``j``; every row has at least one. One for
+            all sequences without branches: padding stands on the right, so no item sees it.
         parent: index of the token before it in its own sequence, ``-1`` at a start.
     """
 
     ids: Int[Tensor, "sequence token"]
     positions: Int[Tensor, "sequence token"]
-    mask: Bool[Tensor, "sequence token token"]
+    mask: Bool[Tensor, "#sequence token token"]
     parent: Int[Tensor, "sequence token"]
 
     def first(self, tokens: int) -> Layout:
@@ -61,15 +62,19 @@ def causal_layout(
     for row, history in enumerate(kept):
         ids[row, : len(history)] = history
     steps = torch.arange(width)
-    mask = (steps.unsqueeze(0) <= steps.unsqueeze(1)).expand(len(kept), width, width)
     layout = Layout(
         ids=torch.from_numpy(ids),
         positions=steps.expand(len(kept), width),
-        mask=mask,
+        mask=causal_mask(width),
         parent=(steps - 1).expand(len(kept), width),
     )
     last = torch.tensor([max(0, len(h) - 1) for h in kept])
     return layout, last
+
+
+def causal_mask(tokens: int) -> Bool[Tensor, "1 token token"]:
+    """Return the mask of every sequence without branches."""
+    return torch.ones(1, tokens, tokens, dtype=torch.bool).tril()
 
 
 def complement_sample(
