@@ -21,7 +21,7 @@ UPDATE_COPIES = 5
 """Item tables that a whole update holds: itself, what a client stage or the guard makes of it, and
 the average's own in double precision."""
 
-CLIENTS, TOKENS = 128, 2700
+CLIENTS, TOKENS = 128, 3300
 """Clients and tokens a chunk: fewer leave a step with more calls than arithmetic, more leave the
 caches. Measured for SASRec on one thread and on two."""
 

@@ -111,4 +111,4 @@ def test_short_histories_train_in_larger_chunks_than_long_ones():
         sizes = [length] * 600
         work = Work(torch.arange(600), 0, DataPlan(), BatchedTrainer(), Seeds(0))
         lengths.append(max(p.stop - p.start for p in system._cut(state, work, sizes)))
-    assert lengths == [120, 50]
+    assert lengths == [120, 60]
