@@ -36,7 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from harness.core.averaging import average
-from harness.core.local import LocalSpec, Work
+from harness.core.local import LocalSpec, LocalTask, Work
 from harness.core.messages import Aggregate, Message, ModelAggregate, ModelSum, ModelUpdate
 from harness.core.observe import Catalogue
 from harness.core.params import Paper
@@ -221,18 +221,19 @@ class Lumos(System):
         users = Users(clients, state.domain.histories, state.views)
         batch = packed(users, self.config, work.plan)
         row_ids, loss = chunk_loss(state.model, users, batch, draws, self.config, work.plan)
-        dense, table, spec = state.model.dense, state.model.table, self._spec()
+        model = state.model
+        task = LocalTask(model.dense, model.table, row_ids, loss, self._spec())
         ids, examples = torch.tensor(clients), batch.lengths - 1
         if work.summed:
-            total = work.trainer.train_sum(dense, table, row_ids, loss, spec)
+            total = work.trainer.train_sum(task)
             if total is None:
                 return None
             return ModelSum(
                 ids, total.dense, total.item_ids, total.rows, total.senders, num_examples=examples
             )
-        trained = work.trainer.train(dense, table, row_ids, loss, spec)
+        trained = work.trainer.train(task)
         if loss.every_row:
-            row_ids = torch.arange(len(table)).repeat(len(ids), 1)
+            row_ids = torch.arange(len(model.table)).repeat(len(ids), 1)
         return ModelUpdate(ids, trained.dense, row_ids, trained.rows, examples)
 
     def combine(

@@ -102,36 +102,33 @@ class TrainedSum:
     senders: Int[Tensor, " item"]
 
 
+@dataclass(frozen=True)
+class LocalTask:
+    """What a chunk of clients trains.
+
+    Attributes:
+        dense: global dense parameters.
+        table: global item table.
+        row_ids: item rows each client needs, padded with ``PAD``.
+        loss: the local objective, one value a client.
+        spec: steps, optimiser, clipping.
+    """
+
+    dense: dict[str, Tensor]
+    table: Float[Tensor, "item dim"]
+    row_ids: Int[Tensor, "client row"]
+    loss: StepLoss
+    spec: LocalSpec
+
+
 class LocalTrainer(Protocol):
     """The engine's batched local training, with clients as the leading axis."""
 
-    def train(
-        self,
-        dense: dict[str, Tensor],
-        table: Float[Tensor, "item dim"],
-        row_ids: Int[Tensor, "client row"],
-        loss: StepLoss,
-        spec: LocalSpec,
-    ) -> Trained:
-        """Return each client's deltas after ``spec.steps`` steps.
-
-        Args:
-            dense: global dense parameters.
-            table: global item table.
-            row_ids: item rows each client needs, padded with ``PAD``.
-            loss: the local objective, one value a client.
-            spec: steps, optimiser, clipping.
-        """
+    def train(self, task: LocalTask) -> Trained:
+        """Return each client's deltas after all steps."""
         ...
 
-    def train_sum(
-        self,
-        dense: dict[str, Tensor],
-        table: Float[Tensor, "item dim"],
-        row_ids: Int[Tensor, "client row"],
-        loss: StepLoss,
-        spec: LocalSpec,
-    ) -> TrainedSum | None:
+    def train_sum(self, task: LocalTask) -> TrainedSum | None:
         """Return the sum of what `train` returns, for less.
 
         None where it is broken (not finite, or larger than the guard takes from one client): then

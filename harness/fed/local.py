@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from harness.core.device import ON_CPU, Arithmetic
 from harness.core.errors import ScenarioError
 from harness.core.item_rows import read_items
-from harness.core.local import LocalSpec, StepLoss, Trained, TrainedSum
+from harness.core.local import LocalTask, Trained, TrainedSum
 from harness.fed.guard import MAX_ABSOLUTE, largest
 from harness.fed.steps import Chunk, adapt, descend, descend_sum, one_shared_step, single, sum_up
 
@@ -32,33 +31,19 @@ class BatchedTrainer:
     def __init__(self, arithmetic: Arithmetic = ON_CPU) -> None:
         self._arithmetic = arithmetic
 
-    def train(
-        self,
-        dense: dict[str, Tensor],
-        table: Float[Tensor, "item dim"],
-        row_ids: Int[Tensor, "client row"],
-        loss: StepLoss,
-        spec: LocalSpec,
-    ) -> Trained:
+    def train(self, task: LocalTask) -> Trained:
         """Return each client's deltas: see `LocalTrainer.train`."""
-        chunk = self._chunk(dense, table, row_ids, loss, spec)
-        trained = single(*(descend(chunk) if spec.optimizer == "sgd" else adapt(chunk)))
+        chunk = self._chunk(task)
+        trained = single(*(descend(chunk) if task.spec.optimizer == "sgd" else adapt(chunk)))
         return Trained(_on_cpu(trained.dense), trained.rows.cpu())
 
-    def train_sum(
-        self,
-        dense: dict[str, Tensor],
-        table: Float[Tensor, "item dim"],
-        row_ids: Int[Tensor, "client row"],
-        loss: StepLoss,
-        spec: LocalSpec,
-    ) -> TrainedSum | None:
+    def train_sum(self, task: LocalTask) -> TrainedSum | None:
         """Return their sum: see `LocalTrainer.train_sum`."""
-        chunk = self._chunk(dense, table, row_ids, loss, spec)
-        items = read_items(row_ids, len(table)).to(self._arithmetic.device)
-        if spec.one_plain_step:
+        chunk = self._chunk(task)
+        items = read_items(task.row_ids, len(task.table)).to(self._arithmetic.device)
+        if task.spec.one_plain_step:
             total = one_shared_step(chunk, items)
-        elif spec.optimizer == "sgd":
+        elif task.spec.optimizer == "sgd":
             total = descend_sum(chunk, items)
         else:
             deltas, moved, rest = adapt(chunk)
@@ -72,19 +57,12 @@ class BatchedTrainer:
         sound = largest(total.dense, total.rows) <= MAX_ABSOLUTE
         return total if sound else None
 
-    def _chunk(
-        self,
-        dense: dict[str, Tensor],
-        table: Float[Tensor, "item dim"],
-        row_ids: Int[Tensor, "client row"],
-        loss: StepLoss,
-        spec: LocalSpec,
-    ) -> Chunk:
-        if spec.optimizer not in OPTIMIZERS:
+    def _chunk(self, task: LocalTask) -> Chunk:
+        if task.spec.optimizer not in OPTIMIZERS:
             allowed = ", ".join(OPTIMIZERS)
-            raise ScenarioError(f"optimizer {spec.optimizer!r}: allowed are {allowed}")
+            raise ScenarioError(f"optimizer {task.spec.optimizer!r}: allowed are {allowed}")
         device, products = self._arithmetic.device, self._arithmetic.products
-        return Chunk(dense, table, row_ids, loss, spec, products).to(device)
+        return Chunk(**vars(task), products=products).to(device)
 
 
 def _on_cpu(dense: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from harness.core.client_weight import ClientWeight, Parameter, SharedRows
 from harness.core.item_rows import ReadItems
-from harness.core.local import LocalSpec, StepLoss, Trained, TrainedSum
+from harness.core.local import LocalSpec, LocalTask, Trained, TrainedSum
 from harness.core.messages import PAD
 from harness.core.products import RoundedWeight
 from harness.core.unread_rows import UnreadRows
@@ -28,14 +28,9 @@ from harness.fed.optimisers import (
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """What the clients of a chunk train on; see `LocalTrainer.train`."""
+class Chunk(LocalTask):
+    """A task, and the number format of its matrix products; None for the parameters' own."""
 
-    dense: dict[str, Tensor]
-    table: Float[Tensor, "item dim"]
-    row_ids: Int[Tensor, "client row"]
-    loss: StepLoss
-    spec: LocalSpec
     products: torch.dtype | None = None
 
     def to(self, device: str) -> Chunk:

@@ -51,9 +51,9 @@ def _state(backbone="sasrec"):
 class _Kept(BatchedTrainer):
     """A trainer that keeps what it was given."""
 
-    def train(self, dense, table, row_ids, loss, spec):
-        self.chunk = Chunk(dense, table, row_ids, loss, spec)
-        return super().train(dense, table, row_ids, loss, spec)
+    def train(self, task):
+        self.chunk = Chunk(**vars(task))
+        return super().train(task)
 
 
 def _work(arithmetic=None, **change):

@@ -12,7 +12,7 @@ from harness.core.averaging import average, join_updates
 from harness.core.client_weight import ClientWeight
 from harness.core.defense import DataPlan
 from harness.core.errors import ScenarioError
-from harness.core.local import LocalSpec, Work
+from harness.core.local import LocalSpec, LocalTask, Work
 from harness.core.messages import PAD, ModelSum, ModelUpdate
 from harness.core.seeds import Seeds
 from harness.core.system import Domain
@@ -163,7 +163,9 @@ def test_weight_decay_is_decoupled(optimizer):
     )
     dense, table = {"w": torch.ones(2)}, torch.ones(3, 2)
 
-    trained = BatchedTrainer().train(dense, table, torch.tensor([[0, PAD]]), _Flat(), spec)
+    trained = BatchedTrainer().train(
+        LocalTask(dense, table, torch.tensor([[0, PAD]]), _Flat(), spec)
+    )
     torch.testing.assert_close(trained.dense["w"], torch.full((1, 2), -0.05))
     torch.testing.assert_close(trained.rows[0], torch.tensor([[-0.05, -0.05], [0.0, 0.0]]))
 
@@ -177,7 +179,8 @@ def test_clipping_bounds_each_client_on_its_own():
 def test_unknown_optimizer_says_what_is_allowed():
     spec = LocalSpec(steps=1, optimizer="adagrad", learning_rate=1, weight_decay=0, clip_norm=0)
     with pytest.raises(ScenarioError, match="adam, sgd"):
-        BatchedTrainer().train({}, torch.ones(1, 1), torch.tensor([[0]]), _Flat(), spec)
+        task = LocalTask({}, torch.ones(1, 1), torch.tensor([[0]]), _Flat(), spec)
+        BatchedTrainer().train(task)
 
 
 @pytest.mark.parametrize("train", [True, False])
