@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -17,7 +18,11 @@ def compact(
     Args:
         ids: item ids; every one counts, so callers fill padding with an id the client reads anyway.
     """
-    ordered, order = ids.sort(dim=1)
+    # Id and place in one number: a sort that also says where things were is several times slower.
+    bits = ids.shape[1].bit_length()
+    keys = ids.numpy() << bits | np.arange(ids.shape[1])
+    both = torch.from_numpy(np.sort(keys, axis=1))
+    ordered, order = both >> bits, both & (1 << bits) - 1
     new = torch.ones_like(ordered, dtype=torch.bool)
     new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     rank = new.cumsum(1) - 1

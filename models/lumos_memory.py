@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from math import prod
 
@@ -98,9 +98,11 @@ def _filled(sizes: Sequence[int], most: int, tokens: int) -> list[slice]:
     chunks: list[slice] = []
     start = 0
     while start < len(sizes):
-        stop = start + 1
-        while stop < min(len(sizes), start + most) and (stop + 1 - start) * sizes[stop] <= tokens:
-            stop += 1
+        ends = range(start + 2, min(len(sizes), start + most) + 1)
+        more = bisect_right(
+            ends, tokens, key=lambda end, first=start: (end - first) * sizes[end - 1]
+        )
+        stop = start + 1 + more
         chunks.append(slice(start, stop))
         start = stop
     return chunks

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.core.products import RoundedWeight, flat_index, rounded_product, rows_of
+from harness.core.products import RoundedWeight, begins_of, rounded_product
 
 
 class ClientWeight:
@@ -54,8 +56,36 @@ class ClientWeight:
         self, x: Float[Tensor, "client token in"], bias: Float[Tensor, "client out"]
     ) -> Float[Tensor, "client token out"]:
         """Return ``x @ value + bias``."""
-        self._reads += 1
         return apply_function(_Linear, x, bias, self.anchor, self)
+
+    def forward(
+        self, x: Float[Tensor, "client token in"], bias: Float[Tensor, "client out"]
+    ) -> Float[Tensor, "client token out"]:
+        """Return ``x @ value + bias`` to somebody who calls `backward` by hand."""
+        self._reads += 1
+        value, wide = self.value, bias.unsqueeze(1)
+        if self.products is not None:
+            return rounded_product(x, value, self.products).add_(wide)
+        if value.dim() == 3:
+            return torch.baddbmm(wide, x, value)
+        return (x.flatten(0, 1) @ value).view(*x.shape[:2], -1).add_(wide)
+
+    def backward(
+        self,
+        x: Float[Tensor, "client token in"],
+        gradient: Float[Tensor, "client token out"],
+        onto: Float[Tensor, "client token in"] | None = None,
+    ) -> Float[Tensor, "client token in"]:
+        """Return the gradient of ``x``, added to ``onto`` in place if given; keep the weight's."""
+        value = self.value.transpose(-1, -2)
+        if onto is None:
+            back = rounded_product(gradient, value, self.products)
+        elif self.products is None and value.dim() == 3:
+            back = onto.baddbmm_(gradient, value)
+        else:
+            back = onto.add_(rounded_product(gradient, value, self.products))
+        self._came_back(x, gradient)
+        return back
 
     def lookup(self, index: Int[Tensor, "client token"]) -> Float[Tensor, "client token out"]:
         """Return the rows of each client's table at its indices."""
@@ -73,13 +103,13 @@ class ClientWeight:
         if self._products and self._lookups:
             inputs, gradients = _joined(self._products)
             descent = torch.bmm(inputs.transpose(1, 2), gradients)
-            _add_rows(descent, self._lookups)
+            self._add_lookups(descent)
             return descent.flatten(1).square().sum(1)
         if self._products:
             total += _squared_norms_of_product(*_joined(self._products))
         if self._lookups:
             descent = self.start.new_zeros(self.clients, *self.start.shape[-2:])
-            _add_rows(descent, self._lookups)
+            self._add_lookups(descent)
             total += descent.flatten(1).square().sum(1)
         return total
 
@@ -98,13 +128,6 @@ class ClientWeight:
         """
         self._reads, self._at_once = 0, shrink
 
-    def came_back(self, inputs: Tensor, gradient: Tensor) -> None:
-        """Keep the factors of a gradient, or take the step that they are."""
-        self._products.append((inputs, gradient))
-        if self._at_once is not None and self._reads == 1:
-            self._move(self._at_once)
-            self._taken = True
-
     def step(self, shrink: float) -> None:
         """Multiply the copies by ``shrink``, add the descent, and forget it.
 
@@ -113,6 +136,13 @@ class ClientWeight:
         if not self._taken:
             self._move(shrink)
         self._at_once, self._taken = None, False
+
+    def _came_back(self, inputs: Tensor, gradient: Tensor) -> None:
+        """Keep the factors of a gradient, or take the step that they are."""
+        self._products.append((inputs, gradient))
+        if self._at_once is not None and self._reads == 1:
+            self._move(self._at_once)
+            self._taken = True
 
     def _move(self, shrink: float) -> None:
         if self._products:
@@ -127,7 +157,7 @@ class ClientWeight:
         elif shrink != 1.0:
             self._owned().mul_(shrink)
         if self._lookups:
-            _add_rows(self._owned(), self._lookups)
+            self._add_lookups(self._owned())
         self._products, self._lookups = [], []
 
     def deltas(self) -> Float[Tensor, "client in out"]:
@@ -152,6 +182,17 @@ class ClientWeight:
         for index, rows in self._lookups:
             _scatter(total, index, rows)
         return total
+
+    def _add_lookups(self, tables: Float[Tensor, "client row dim"]) -> None:
+        """Add the looked-up rows' descents to ``tables``; rows may repeat."""
+        flat = tables.view(-1, tables.shape[-1])
+        for index, rows in self._lookups:
+            _scatter(flat, index + self._begins, rows)
+
+    @cached_property
+    def _begins(self) -> Int[Tensor, "client 1"]:
+        """Where each client's rows begin, if all tables lie one below the other."""
+        return begins_of(self.clients, self.start)
 
     def _owned(self) -> Tensor:
         if self._own is None:
@@ -197,13 +238,6 @@ def _joined(products: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat(inputs, 1), torch.cat(gradients, 1)
 
 
-def _add_rows(table: Float[Tensor, "client row dim"], lookups: list[tuple[Tensor, Tensor]]) -> None:
-    """Add the looked-up rows' descents to ``table``; rows may repeat."""
-    flat = table.view(-1, table.shape[-1])
-    for index, rows in lookups:
-        _scatter(flat, flat_index(index, table.shape[1]), rows)
-
-
 def _scatter(
     table: Float[Tensor, "row dim"],
     index: Int[Tensor, "client token"],
@@ -237,18 +271,12 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, bias: Tensor, anchor: Tensor, weight: ClientWeight) -> Tensor:
         ctx.weight = weight
         ctx.save_for_backward(x)
-        if weight.products is not None:
-            return rounded_product(x, weight.value, weight.products).add_(bias.unsqueeze(1))
-        if weight.value.dim() == 3:
-            return torch.baddbmm(bias.unsqueeze(1), x, weight.value)
-        return (x.flatten(0, 1) @ weight.value).view(*x.shape[:2], -1).add_(bias.unsqueeze(1))
+        return weight.forward(x, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        value = ctx.weight.value
-        back = rounded_product(gradient, value.transpose(-1, -2), ctx.weight.products)
-        ctx.weight.came_back(ctx.saved_tensors[0], gradient)
+        back = ctx.weight.backward(ctx.saved_tensors[0], gradient)
         return back, gradient.sum(1), None, None
 
 
@@ -258,7 +286,9 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, anchor: Tensor, index: Tensor, weight: ClientWeight) -> Tensor:
         ctx.weight, ctx.index = weight, index
-        return rows_of(weight.value, index)
+        if weight.value.dim() == 2:
+            return F.embedding(index, weight.value)
+        return F.embedding(index + weight._begins, weight.value.flatten(0, 1))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

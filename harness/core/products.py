@@ -50,9 +50,10 @@ def rows_of(tables: Tensor, index: Int[Tensor, "client token"]) -> Float[Tensor,
     """Return the rows at these indices of a shared table ``[row, d]`` or ``[client, row, d]``."""
     if tables.dim() == 2:
         return F.embedding(index, tables)
-    return F.embedding(flat_index(index, tables.shape[1]), tables.flatten(0, 1))
+    return F.embedding(index + begins_of(len(index), tables), tables.flatten(0, 1))
 
 
-def flat_index(index: Int[Tensor, "client token"], rows: int) -> Int[Tensor, "client token"]:
-    """Return the indices into all clients' tables of ``rows`` rows, one below the other."""
-    return index + torch.arange(len(index), device=index.device).unsqueeze(1) * rows
+def begins_of(clients: int, tables: Float[Tensor, "*client row d"]) -> Int[Tensor, "client 1"]:
+    """Return where each client's rows begin, if all tables lie one below the other."""
+    rows = tables.shape[-2]
+    return torch.arange(0, clients * rows, rows, device=tables.device).unsqueeze(1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -47,7 +48,9 @@ class Chunk(LocalTask):
 
     def rows(self) -> Float[Tensor, "client row dim"]:
         """Return each client's compact item table, zero in padding."""
-        return self.table[self.row_ids.clamp(min=0)] * (self.row_ids != PAD).unsqueeze(-1)
+        rows = F.embedding(self.row_ids.clamp(min=0), self.table)
+        rows[self.row_ids == PAD] = 0.0
+        return rows
 
     def rest(self) -> UnreadRows | None:
         """Return the item rows outside the compact tables, if the loss reads them."""

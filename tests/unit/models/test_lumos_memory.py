@@ -7,6 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from harness.core.defense import DataPlan
 from harness.core.local import LocalSpec, Work
@@ -30,19 +33,23 @@ def _system(length, **settings):
     return system, system.setup((domain,), resources, Seeds(0))
 
 
-def _kept_for_backward(system, state, work):
-    """Bytes of the clients' copies, and of all that autograd keeps of one step."""
-    sizes: dict[int, int] = {}
+class _Living(TorchDispatchMode):
+    """Counts the bytes of all tensors made under it that are still alive, after every operation."""
 
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = max(sizes.get(storage.data_ptr(), 0), storage.nbytes())
-        return tensor
+    def __init__(self):
+        super().__init__()
+        self.peak = 0
+        self._made: dict[int, tuple[StorageWeakRef, int]] = {}
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        list(system.local(state, work))
-    copies = CLIENTS * sum(p.nbytes for p in state.model.dense.values())
-    return copies + sum(sizes.values())
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self._made[storage.data_ptr()] = StorageWeakRef(storage), storage.nbytes()
+        self._made = {key: made for key, made in self._made.items() if not made[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._made.values()))
+        return result
 
 
 @pytest.mark.parametrize("length", [10, 50])
@@ -52,7 +59,10 @@ def test_a_chunk_takes_no_more_than_it_says_and_not_four_times_less(length, back
     work = Work(torch.arange(CLIENTS), 0, DataPlan(), BatchedTrainer(), Seeds(0))
     spec = LocalSpec(1, "sgd", 0.1, 0.0, 5.0)
     said = CLIENTS * client_bytes(state.model, length, system.config.num_blocks, spec)
-    assert said / 4 < _kept_for_backward(system, state, work) < said
+    with _Living() as living:
+        list(system.local(state, work))
+    print("PEAK", living.peak, said, living.peak / said)
+    assert said / 4 < living.peak < said
 
 
 def test_little_memory_trains_fewer_clients_at_once_with_the_same_result():
