@@ -33,6 +33,7 @@ from models.sequences import causal_layout
 
 COHORT = 256
 POPULATION = 1024
+BATCHES = 20
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,12 @@ class Side:
     run: Callable[[], tuple[int, float]]
 
 
-def federated(length: int, steps: int = plain.STEPS, rounds: int = 4) -> Side:
-    """Whole rounds of the harness: cohort, local training, guard, aggregation."""
+def federated(length: int, steps: int = plain.STEPS, rounds: int = 0) -> Side:
+    """Whole rounds of the harness: cohort, local training, guard, aggregation.
+
+    A turn has twenty steps of the cohort, as many as the central side takes, unless told otherwise.
+    """
+    rounds = rounds or BATCHES // steps
     histories = tuple(plain.histories(POPULATION, length))
     train = rounds_of(histories, COHORT, rounds=rounds, local_epochs=steps, max_length=length + 1)
 
@@ -61,7 +66,7 @@ def federated(length: int, steps: int = plain.STEPS, rounds: int = 4) -> Side:
     return Side("federated", run)
 
 
-def central(length: int, batches: int = 20) -> Side:
+def central(length: int, batches: int = BATCHES) -> Side:
     """The same sequences through shared weights: what no federation can beat."""
     backbone = build_backbone(
         "sasrec",

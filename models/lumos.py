@@ -223,7 +223,7 @@ class Lumos(System):
         row_ids, loss = chunk_loss(state.model, users, batch, draws, self.config, work.plan)
         model = state.model
         task = LocalTask(model.dense, model.table, row_ids, loss, self._spec())
-        ids, examples = torch.tensor(clients), batch.lengths - 1
+        ids, examples = torch.from_numpy(np.array(clients)), batch.lengths - 1
         if work.summed:
             total = work.trainer.train_sum(task)
             if total is None:

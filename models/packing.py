@@ -151,7 +151,7 @@ def collate_histories(
         max_length: most recent items kept.
     """
     kept = [history[-max_length:] for history in histories]
-    lengths = torch.tensor(list(map(len, kept)))
+    lengths = torch.from_numpy(np.fromiter(map(len, kept), np.int64, len(kept)))
     steps = torch.arange(int(lengths.max()))
     real = steps < lengths.unsqueeze(1)
     ids = torch.from_numpy(np.concatenate(kept).astype(np.int64))
