@@ -236,6 +236,10 @@ class Lumos(System):
             row_ids = torch.arange(len(model.table)).repeat(len(ids), 1)
         return ModelUpdate(ids, trained.dense, row_ids, trained.rows, examples)
 
+    def nobody(self, state: LumosState) -> ModelUpdate:
+        """Return an update of the model by no client."""
+        return ModelUpdate.of_nobody(state.model.dense, state.model.table)
+
     def combine(
         self, state: LumosState, messages: Iterable[Message], seeds: Seeds
     ) -> ModelAggregate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,6 +44,17 @@ class ModelUpdate(Message):
     row_ids: Int[Tensor, "client row"]
     rows: Float[Tensor, "client row dim"]
     num_examples: Int[Tensor, " client"]
+
+    @classmethod
+    def of_nobody(
+        cls, dense: Mapping[str, Tensor], table: Float[Tensor, "item dim"]
+    ) -> ModelUpdate:
+        """Return the message of no client about this model."""
+        none = torch.zeros(0, dtype=torch.int64)
+        deltas = {
+            name: parameter.new_zeros(0, *parameter.shape) for name, parameter in dense.items()
+        }
+        return cls(none, deltas, none.reshape(0, 0), table.new_zeros(0, 0, table.shape[1]), none)
 
     def __len__(self) -> int:
         return len(self.clients)

@@ -197,6 +197,10 @@ class System(Component):
         """
         raise TypeError(f"{type(self).__name__} does not define local")
 
+    def nobody(self, state: Any) -> Message | None:
+        """Return the message of no client, where a rule can make something of it."""
+        return None
+
     def combine(self, state: Any, messages: Iterable[Message], seeds: Seeds) -> Aggregate:
         """Aggregate by the system's own rule.
 

@@ -99,6 +99,8 @@ def _round(
     first = next(messages, None)
     if first is None:
         now.guard.empty_rounds += 1
+        first = _nobody(training, state)
+    if first is None:
         now.sent.append(0.0)
         return
     aggregate = _aggregated(training, state, chain([first], messages), federation, seeds)
@@ -107,12 +109,23 @@ def _round(
     if audited:
         seen = RoundRecord(index, whole, system.handle(state), aggregate)
         watch(training, federation, facts, seen, now.memory)
-    if recorded:
+    if recorded and len(whole):
         record = training.recorder.record(index, whole, system.handle(state), aggregate)
         now.records.append(record)
         if checkpoints:
             checkpoints.keep(system, state, record)
     now.state = system.apply(state, aggregate)
+
+
+def _nobody(training: Training, state: Any) -> Message | None:
+    """Return what a round without clients is aggregated from; None if it changes nothing.
+
+    Where a budget counts on Poisson cohorts, an empty one must be noised like any other: a model
+    that stands still says that nobody was drawn.
+    """
+    if any(defense.sampling == "poisson" for defense in training.defenses):
+        return training.system.nobody(state)
+    return None
 
 
 def _aggregated(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from defenses.dp_fedavg import DPFedAvg
 from harness.core.attack import PoisoningAttack
 from harness.core.averaging import average
 from harness.core.defense import Defense
@@ -128,6 +129,42 @@ def test_poisson_cohorts_vary_in_size_around_the_rate():
     ]
     assert np.mean(sizes) == pytest.approx(15, abs=4 * (30 * 0.25 / 200) ** 0.5)
     assert len(set(sizes)) > 3
+
+
+def _moved_without_learning(defenses):
+    """All that two rounds change, one of them without a client; training itself moves nothing."""
+    seed = next(s for s in range(100) if _cohorts(defenses, s) in ([0, 1], [1, 0]))
+    training = toy_training(defenses=defenses, seed=seed, learning_rate=1e-12, **TINY)
+    before, outcome = toy_state(training).model, _run(training)
+    assert outcome.guard.empty_rounds == 1
+    after = outcome.state.model
+    moved = [after.dense[name] - start for name, start in before.dense.items()]
+    return torch.cat([*(m.flatten() for m in moved), (after.table - before.table).flatten()])
+
+
+TINY = {"rounds": 2, "cohort_fraction": 1 / 30, "record": (0, 1)}
+
+
+def _cohorts(defenses, seed):
+    training = toy_training(defenses=defenses, seed=seed, **TINY)
+    streams = [training.seeds.child("round", r) for r in range(2)]
+    return [min(1, len(draw_cohort(training, training.federation(), s))) for s in streams]
+
+
+def test_a_round_without_clients_is_noised_like_any_other():
+    """A model that stands still would tell that nobody was drawn."""
+    clip = 0.01
+    moved = _moved_without_learning([DPFedAvg(epsilon=None, noise_multiplier=2.0, clip_norm=clip)])
+    expected = 2.0 * clip * 2**0.5  # two rounds, an expected cohort of one
+    assert len(moved) > 500
+    # The deviation of n draws is known to 1/√(2n), 3 % here; one round alone would give 71 %.
+    assert moved.std().item() == pytest.approx(expected, rel=0.13)
+    assert moved.abs().min() > 0
+
+
+def test_a_round_without_clients_changes_nothing_where_no_noise_is_claimed():
+    still = _moved_without_learning([DPFedAvg(epsilon=None, noise_multiplier=0.0)])
+    assert still.abs().max() < 1e-6
 
 
 def test_too_many_broken_updates_end_the_run_by_name():
