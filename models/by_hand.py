@@ -147,9 +147,9 @@ class Attention:
             leaves = [x.detach().requires_grad_() for x in inputs]
             heads = [self._split(x) for x in leaves]
             mixed = F.scaled_dot_product_attention(*heads, attn_mask=self._mask)
-            joined = mixed.transpose(1, 2).flatten(2)
-        self._kept.append((leaves, joined, []))
-        return joined.detach()
+            states = mixed.transpose(1, 2).flatten(2)
+        self._kept.append((leaves, states, []))
+        return states.detach()
 
     def _split(self, x: Tensor) -> Float[Tensor, "client head token width"]:
         return x.unflatten(-1, (self._heads, -1)).transpose(1, 2)
