@@ -96,6 +96,17 @@ class Alie(PoisoningAttack):
             # What the adversary sees depends on the configuration, so the instance says so.
             self.threat_model = OWN  # pyright: ignore[reportAttributeAccessIssue]
 
+    def check(self, cohort_size: int, malicious_fraction: float) -> list[str]:
+        """Warn where the formula leaves an average round without an attack."""
+        malicious = round(cohort_size * malicious_fraction)
+        shift = self._shift(cohort_size, malicious)
+        if self.config.z is not None or malicious == 0 or shift > 0:
+            return []
+        return [
+            f"the paper's z is {shift:.2f} with {malicious} malicious of {cohort_size} clients a "
+            "round, which is no attack: give z"
+        ]
+
     def craft(
         self,
         view: View,

@@ -11,15 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from harness.arms import NO_DEFENSE
 from harness.assets import ASSETS, is_complete
 from harness.cells import Cell
+from harness.core.attack import PoisoningAttack
 from harness.core.defense import Federation
-from harness.core.registry import DEFENSES, SYSTEMS
+from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
 from harness.core.system import System
 from harness.measured import Cost
 from harness.plan import Plan
-from harness.plugins import PluginSpec, build
+from harness.plugins import build
 
 
 class DataFacts(NamedTuple):
@@ -88,7 +88,8 @@ class Forecast:
         groups: by system and data set, in the plan's order.
         cells: number of cells.
         trainings: distinct trainings.
-        theory: settings outside a defence's theory, with the numbers.
+        theory: settings outside a defence's theory, or that leave an attack without force, with the
+            numbers.
         seconds: expected time with the plan's number of processes, None where any part is unknown.
     """
 
@@ -177,19 +178,24 @@ def _federation(system: System, facts: DataFacts) -> Federation | None:
 
 
 def _theory(cells: Iterable[Cell], facts: Mapping[str, DataFacts]) -> Iterable[str]:
-    seen: set[tuple[str, str, str, float]] = set()
+    """Yield what defences and attacks say about settings that they were not made for."""
+    seen: set[tuple[str, ...]] = set()
     for cell in cells:
-        key = (cell.system.label, cell.dataset_label, cell.defense.label, cell.malicious)
-        sizes = facts.get(cell.dataset_label)
-        if key in seen or sizes is None or cell.defense.parts == NO_DEFENSE.parts:
+        sizes, poisoning = facts.get(cell.dataset_label), cell.poisoning
+        attack = "" if poisoning is None else poisoning.label
+        labels = cell.system.label, cell.dataset_label, cell.defense.label, attack
+        key = (*labels, str(cell.malicious))
+        if key in seen or sizes is None:
             continue
         seen.add(key)
         federation = _federation(build(SYSTEMS, cell.system), sizes)
+        if federation is None:
+            continue
         for part in cell.defense.parts:
-            if federation is not None:
-                yield from _warnings(cell, part, federation)
-
-
-def _warnings(cell: Cell, part: PluginSpec, federation: Federation) -> Iterable[str]:
-    for warning in build(DEFENSES, part).check(federation, cell.malicious):
-        yield f"{cell.defense.label} on {cell.system.label}: {warning}"
+            for warning in build(DEFENSES, part).check(federation, cell.malicious):
+                yield f"{cell.defense.label} on {cell.system.label}: {warning}"
+        if poisoning is not None:
+            adversary = build(ATTACKS, poisoning)
+            assert isinstance(adversary, PoisoningAttack)
+            for warning in adversary.check(federation.cohort_size, cell.malicious):
+                yield f"{attack} on {cell.system.label}: {warning}"

@@ -36,7 +36,7 @@ def show_plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a scenario would run, its cost, and where it leaves a defence's theory."""
+    """Show what a scenario would run, its cost, and where settings leave a theory."""
     from harness.forecast import facts_at_hand, forecast
     from harness.plan import expand
     from harness.refinement import most_further

@@ -119,6 +119,10 @@ class PoisoningAttack(Attack):
 
     targeted: ClassVar[bool] = False
 
+    def check(self, cohort_size: int, malicious_fraction: float) -> list[str]:
+        """Return warnings about settings that leave the attack without force."""
+        return []
+
     def craft(
         self,
         view: View,

@@ -250,6 +250,17 @@ def test_forecast_names_theory_limits_with_numbers(write: Write) -> None:
     assert forecast(plan, {}).theory == ()
 
 
+def test_forecast_names_attacks_without_force(write: Write, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    from harness.core.registry import ATTACKS
+
+    def check(self, cohort_size, malicious_fraction):  # type: ignore[no-untyped-def]
+        return [f"{malicious_fraction:g} of {cohort_size}"] if malicious_fraction else []
+
+    monkeypatch.setattr(ATTACKS.get("promote"), "check", check)
+    theory = forecast(plan_of(write(**ALL)), {"movies": DataFacts((50,), (300,))}).theory
+    assert [warning for warning in theory if warning.startswith("p ")] == ["p on fed: 0.2 of 5"]
+
+
 def test_forecast_uses_a_systems_own_estimate(write: Write, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     from harness.core.registry import SYSTEMS
 

@@ -69,6 +69,14 @@ def test_alie_quantile_by_hand():
     assert NormalDist().cdf(quantile_shift(10, 7)) == pytest.approx(2 / 3)
 
 
+def test_alie_says_where_its_formula_is_no_attack():
+    (warning,) = Alie().check(100, 0.02)
+    assert "z is 0.00 with 2 malicious of 100 clients" in warning
+    assert Alie().check(100, 0.2) == []
+    assert Alie().check(100, 0.0) == []
+    assert Alie(z=1.5).check(100, 0.02) == []
+
+
 @pytest.mark.parametrize("z", [None, 1.5])
 def test_alie_matches_a_loop_over_coordinates(z):
     message = update(9)
