@@ -49,12 +49,12 @@ class Side:
     run: Callable[[], tuple[int, float]]
 
 
-def federated(length: int, steps: int = plain.STEPS, rounds: int = 0) -> Side:
+def federated(length: int, steps: int = plain.STEPS) -> Side:
     """Whole rounds of the harness: cohort, local training, guard, aggregation.
 
-    A turn has twenty steps of the cohort, as many as the central side takes, unless told otherwise.
+    A turn has as many steps of the cohort as the central side takes.
     """
-    rounds = rounds or BATCHES // steps
+    rounds = max(1, BATCHES // steps)
     histories = tuple(plain.histories(POPULATION, length))
     train = rounds_of(histories, COHORT, rounds=rounds, local_epochs=steps, max_length=length + 1)
 
@@ -66,7 +66,7 @@ def federated(length: int, steps: int = plain.STEPS, rounds: int = 0) -> Side:
     return Side("federated", run)
 
 
-def central(length: int, batches: int = BATCHES) -> Side:
+def central(length: int) -> Side:
     """The same sequences through shared weights: what no federation can beat."""
     backbone = build_backbone(
         "sasrec",
@@ -95,9 +95,9 @@ def central(length: int, batches: int = BATCHES) -> Side:
 
     def run() -> tuple[int, float]:
         began = time.perf_counter()
-        for _ in range(batches):
+        for _ in range(BATCHES):
             step()
-        return batches * COHORT, time.perf_counter() - began
+        return BATCHES * COHORT, time.perf_counter() - began
 
     return Side("central", run)
 

@@ -55,9 +55,9 @@ def recommendation_loss(
 
     Position ``t`` predicts item ``t + 1``, so a history of n items has n − 1 positions.
     """
-    real = _real(hidden, lengths)
+    real = _real(hidden, lengths).to(hidden.dtype)
     share = real / real.sum(1, keepdim=True)
-    return apply_function(_PairLoss, hidden, positive, negative, share.to(hidden.dtype))
+    return apply_function(_PairLoss, hidden, positive, negative, share)
 
 
 class _PairLoss(torch.autograd.Function):

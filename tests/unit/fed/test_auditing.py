@@ -112,3 +112,13 @@ def test_an_audit_resumes_to_the_same_scores(tmp_path, defenses):
     assert again.memory[SEEN].shape == (15, 4)
     one, other = canary_claims(training, again), canary_claims(training, whole)
     assert torch.equal(one.scores, other.scores) and torch.equal(one.sums, other.sums)
+
+
+def test_the_auditor_also_sees_rounds_without_clients():
+    """Under a budget for Poisson cohorts they are noised and released like any other."""
+    defense = DPFedAvg(epsilon=None, noise_multiplier=1.0)
+    training = _audited(np.zeros(30, bool), (defense,), cohort_fraction=1 / 30, rounds=8)
+    outcome = _run(training)
+    assert 0 < outcome.guard.empty_rounds < 8
+    scores = canary_claims(training, outcome)
+    assert np.isfinite(np.asarray(scores.scores)).all()

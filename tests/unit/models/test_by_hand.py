@@ -90,15 +90,16 @@ def test_adam_dropout_and_shared_weights_go_the_way_of_autograd(sasrec, draw):
     anchor = torch.zeros((), dtype=torch.float64, requires_grad=True)
     mixed = {**dense, **{n: ClientWeight(dense[n], CLIENTS, anchor) for n in encoder.factored()}}
     each = {n: p.repeat(CLIENTS, 1) if isinstance(p, torch.Tensor) else p for n, p in mixed.items()}
-    shared = {n: p.requires_grad_() for n, p in dense.items()}
+    copies = {n: p.repeat(CLIENTS, *[1] * p.dim()) for n, p in dense.items()}  # as Adam has them
     generator = torch.Generator().manual_seed(0)
-    for parameters, dropout, by_hand in (
-        (each, 0.0, True),
-        (each, 0.5, False),
-        (shared, 0.0, False),
-    ):
+    ways = {"client weights": (each, 0.0), "dropout": (each, 0.5), "Adam": (copies, 0.0)}
+    ways["shared"] = dense, 0.0
+    nodes = {}
+    for case, (parameters, dropout) in ways.items():
         states = encoder.hidden(parameters, embedded, _layout(False), dropout, generator)
-        assert (states.grad_fn.name() == "_ByHandBackward") is by_hand
+        assert states.grad_fn is not None
+        nodes[case] = states.grad_fn.name()
+    assert [case for case, node in nodes.items() if node == "_ByHandBackward"] == ["client weights"]
 
 
 def test_attention_through_a_nested_graph_is_the_same(draw):
@@ -140,5 +141,11 @@ def test_the_loss_of_pairs_is_differentiated_right(draw):
     states = [draw(CLIENTS, TOKENS, 4).requires_grad_() for _ in range(3)]
     lengths = torch.tensor([TOKENS + 1, 2, 4])
     torch.autograd.gradcheck(lambda *of: recommendation_loss(*of, lengths), states)
+    hidden, positive, negative = states
+    real = torch.arange(TOKENS) < (lengths - 1).unsqueeze(1)
+    up, down = (hidden * positive).sum(-1), (hidden * negative).sum(-1)
+    terms = -(torch.sigmoid(up).log() + torch.sigmoid(-down).log())
+    obvious = torch.stack([of[kept].mean() for of, kept in zip(terms, real, strict=True)])
+    torch.testing.assert_close(recommendation_loss(*states, lengths), obvious, **EXACT)
     far = [30 * x.detach() for x in states]
     assert recommendation_loss(*far, lengths).isfinite().all()
