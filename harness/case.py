@@ -138,11 +138,6 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
         progress=progress,
         arithmetic=cell.arithmetic,
     )
-    inference: dict[str, InferenceAttack] = {}
-    for spec in cell.inference:
-        instance = build(ATTACKS, spec)
-        assert isinstance(instance, InferenceAttack)
-        inference[spec.label] = instance
     excluded = assign_roles(noisy.num_users, *cell.eval_excluded, seeds)
     truth = Truth(
         domain=noisy,
@@ -163,7 +158,17 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
         progress=progress,
         device=cell.arithmetic.device,
     )
-    return Case(training, resources, inference, truth, data.data_hash)
+    return Case(training, resources, _inference(cell), truth, data.data_hash)
+
+
+def _inference(cell: Cell) -> dict[str, InferenceAttack]:
+    """Return the attacks on the transcript, by label."""
+    attacks: dict[str, InferenceAttack] = {}
+    for spec in cell.inference:
+        attack = build(ATTACKS, spec)
+        assert isinstance(attack, InferenceAttack)
+        attacks[spec.label] = attack
+    return attacks
 
 
 def _system_spec(cell: Cell) -> PluginSpec:
