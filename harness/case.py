@@ -119,7 +119,7 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
     noisy = corrupt(
         data.domains[0], roles.noisy, cell.noisy.kind, cell.noisy.rate, seeds.child("noise")
     )
-    domains = (noisy, *data.domains[1:])
+    domains = system.trained((noisy, *data.domains[1:]))
     targets = _targets(cell, noisy, seeds)
     attack = build(ATTACKS, cell.poisoning) if cell.poisoning else None
     assert attack is None or isinstance(attack, PoisoningAttack)
@@ -148,7 +148,7 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
         ),
         victims=~roles.malicious & ~roles.noisy,
         honest_uploads=~uploads.malicious,
-        categories=tuple(kinds for domain in data.domains for kinds in domain.categories),
+        categories=tuple(kinds for domain in domains for kinds in domain.categories),
         targets=targets if _targeted(cell) else (),
         coins=coins,
     )

@@ -167,14 +167,7 @@ def _federation(system: System, facts: DataFacts) -> Federation | None:
     """Return the federation of a system; None for an anchor, which has none."""
     if system.kind == "anchor":
         return None
-    by_user = system.client_unit == "user"
-    clients = facts.users[0] if by_user else len(facts.users)
-    return Federation(
-        num_clients=clients,
-        cohort_size=system.cohort_size(clients),
-        num_rounds=system.num_rounds(),
-        num_items=facts.items[0] if by_user else sum(facts.items),
-    )
+    return system.federation(facts.users, facts.items)
 
 
 def _theory(cells: Iterable[Cell], facts: Mapping[str, DataFacts]) -> Iterable[str]:
@@ -188,9 +181,16 @@ def _theory(cells: Iterable[Cell], facts: Mapping[str, DataFacts]) -> Iterable[s
         if key in seen or sizes is None:
             continue
         seen.add(key)
-        federation = _federation(build(SYSTEMS, cell.system), sizes)
+        system = build(SYSTEMS, cell.system)
+        federation = _federation(system, sizes)
         if federation is None:
             continue
+        if len(system.trained(sizes.items)) < len(sizes.items):
+            yield (
+                f"{cell.system.label} on {cell.dataset_label}: a user is a client here, so of the "
+                f"{len(sizes.items)} domains the target, the first, is trained alone "
+                f"({federation.num_clients} clients, {federation.num_items} items)"
+            )
         for part in cell.defense.parts:
             for warning in build(DEFENSES, part).check(federation, cell.malicious):
                 yield f"{cell.defense.label} on {cell.system.label}: {warning}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from harness.core.defense import Federation
 from harness.core.device import Device
 from harness.core.local import Work
 from harness.core.messages import Aggregate, Message
@@ -19,6 +20,7 @@ from harness.core.params import Component
 from harness.core.seeds import Seeds
 
 Progress = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,30 @@ class System(Component):
     def cohort_size(self, num_clients: int) -> int:
         """Return the number of clients per round."""
         return num_clients
+
+    def trained(self, domains: Sequence[T]) -> tuple[T, ...]:
+        """Return the domains that take part in the training, target first.
+
+        Where a user is a client, the others' users are in no cohort and their items in no model:
+        the target domain alone is trained.
+        """
+        return tuple(domains) if self.client_unit == "domain" else tuple(domains[:1])
+
+    def federation(self, users: Sequence[int], items: Sequence[int]) -> Federation:
+        """Return the federation's sizes: the only place that knows them.
+
+        Args:
+            users: number of users of each domain of the data set, target first.
+            items: number of items of each.
+        """
+        by_user = self.client_unit == "user"
+        num_clients = users[0] if by_user else len(self.trained(users))
+        return Federation(
+            num_clients=num_clients,
+            cohort_size=self.cohort_size(num_clients),
+            num_rounds=self.num_rounds(),
+            num_items=sum(self.trained(items)),
+        )
 
     def prepare(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
         """Fill the caches that trainings share, as far as ``part`` goes.

@@ -74,13 +74,9 @@ class Training:
 
     def federation(self) -> Federation:
         """Return the federation's sizes."""
-        by_user = self.system.client_unit == "user"
-        num_clients = self.domains[0].num_users if by_user else len(self.domains)
-        return Federation(
-            num_clients=num_clients,
-            cohort_size=self.system.cohort_size(num_clients),
-            num_rounds=self.system.num_rounds(),
-            num_items=sum(domain.num_items for domain in self.domains),
+        return self.system.federation(
+            [domain.num_users for domain in self.domains],
+            [domain.num_items for domain in self.domains],
         )
 
 

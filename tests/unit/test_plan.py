@@ -274,3 +274,10 @@ def test_forecast_uses_a_systems_own_estimate(write: Write, monkeypatch) -> None
     known = forecast(plan, {"movies": DataFacts((200,), (300,))}, jobs=2)
     # 20 clients × 10 rounds a training, 2 trainings, 2 at once.
     assert known.seconds == 20 * 10 * 2 / 2
+
+
+def test_forecast_says_which_domain_is_trained_where_users_are_clients(write: Write) -> None:
+    plan = plan_of(write(**ALL))
+    known = forecast(plan, {"movies": DataFacts((50, 70), (300, 400))})
+    (said,) = [warning for warning in known.theory if "the first, is trained alone" in warning]
+    assert said.startswith("fed on movies:") and said.endswith("(50 clients, 300 items)")
