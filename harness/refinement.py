@@ -21,6 +21,7 @@ from harness.core.errors import DataError
 from harness.core.params import Params
 from harness.core.registry import DEFENSES
 from harness.files import write_atomic
+from harness.grid import Grid
 from harness.plan import Plan, expand
 from harness.reading.ranges import StrengthRange, ranges_of
 from harness.reading.references import NONE
@@ -107,6 +108,18 @@ def ranges(scenario: Scenario) -> dict[str, tuple[str, StrengthRange]]:
             for name, wanted in ranges_of(DEFENSES.get(part.use), part.params).items():
                 found[label] = name, wanted
     return found
+
+
+def most_cells(scenario: Scenario, grid: Grid) -> int:
+    """Return the largest number of cells a scenario can come to, refinement included.
+
+    Nothing is expanded, so that a scenario of any size is counted at once.
+    """
+    total = grid.count(scenario)
+    for label, (_, wanted) in ranges(scenario).items():
+        own = [one.cells(scenario) for one in grid.combinations if one.arm.family == label]
+        total += sum(own) // wanted.points * wanted.refine
+    return total
 
 
 def most_further(scenario: Scenario, plan: Plan) -> Further:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.arguments import AsJson, File, Jobs, Overrides
-from harness.commands.run import MAX_CELLS
+from harness.commands.counting import MAX_CELLS, Size, count
 from harness.terminal import Terminal, emit
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.measured import Cost
     from harness.plan import Plan
     from harness.refinement import Further
+    from harness.scenario import Scenario
 
 RUNS = Path("runs")
 
@@ -34,6 +35,7 @@ def show_plan(
             "default: runs in runs/ with the same settings",
         ),
     ] = None,
+    yes: Annotated[bool, typer.Option(help=f"expand more than {MAX_CELLS:,} cells")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a scenario would run, its cost, and where settings leave a theory."""
@@ -43,6 +45,10 @@ def show_plan(
     from harness.scenario import load
 
     loaded = load(scenario, overrides or ())
+    size = count(loaded)
+    if size.too_many and not yes:
+        _show_size(loaded, str(scenario), size, as_json)
+        return
     plan, processes = expand(loaded), jobs or loaded.compute.jobs
     costs, notes = _measured(plan, like)
     known = forecast(plan, facts_at_hand(loaded.datasets), processes, costs)
@@ -59,6 +65,24 @@ def show_plan(
         terminal.say(f"warning: {warning}", style="yellow")
     if known.cells + further.cells > MAX_CELLS:
         terminal.say(f"more than {MAX_CELLS} cells: `run` needs --yes", style="yellow")
+
+
+def _show_size(scenario: Scenario, path: str, size: Size, as_json: bool) -> None:
+    """Count a scenario that is too large to be expanded without being asked to."""
+    from harness.plan import warnings_of
+
+    warnings = list(warnings_of(scenario))
+    groups = [{"system": s, "dataset": d, "cells": n} for (s, d), n in size.by_system.items()]
+    if as_json:
+        counted = {"groups": groups, "cells": size.cells, "trainings": None, "needs_yes": True}
+        emit({"ok": True, "scenario": path, **counted, "warnings": warnings})
+        return
+    terminal = Terminal()
+    rows = [(str(g["system"]), str(g["dataset"]), f"{g['cells']:,}") for g in groups]
+    terminal.table(("system", "data set", "cells"), rows)
+    terminal.say(f"\n{size.words}", style="yellow")
+    for warning in warnings:
+        terminal.say(f"warning: {warning}", style="yellow")
 
 
 def _measured(plan: Plan, like: Path | None) -> tuple[dict[str, Cost], list[str]]:
@@ -98,8 +122,8 @@ def _print_costs(
     if further.trainings:
         more = f"up to {further.trainings} more trainings ({further.cells} cells) by refinement"
         terminal.say(f"{more} of strengths; not in the figures above")
-    for run, count in sources.items():
-        terminal.say(f"measured: {count} of {known.cells} cells, in {run}")
+    for run, measured in sources.items():
+        terminal.say(f"measured: {measured} of {known.cells} cells, in {run}")
     if sources:
         terminal.say(
             "time leaves out texts and models that cells share, where they are not cached yet; "

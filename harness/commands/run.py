@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from harness.commands.arguments import File, ForceUnlock, Jobs, KeepGoing, Overrides
+from harness.commands.counting import MAX_CELLS, count
 from harness.core.errors import ScenarioError
-
-MAX_CELLS = 10_000
-"""A plan with more cells than this is only run when the user confirms it."""
 
 
 def run(
@@ -29,21 +27,20 @@ def run(
     ] = None,
     keep_going: KeepGoing = True,
     force_unlock: ForceUnlock = False,
-    yes: Annotated[bool, typer.Option(help=f"run more than {MAX_CELLS} cells")] = False,
+    yes: Annotated[bool, typer.Option(help=f"run more than {MAX_CELLS:,} cells")] = False,
 ) -> None:
     """Train, attack and score a scenario, and write its report."""
     from harness.plan import expand
-    from harness.refinement import most_further
     from harness.run_folder import claim, default_folder
     from harness.scenario import load
 
     given = {"memory": memory, "device": device}
     chosen = [f"compute.{key}={value}" for key, value in given.items() if value is not None]
     loaded = load(scenario, [*(overrides or ()), *chosen])
+    size = count(loaded)
+    if size.too_many and not yes:
+        raise ScenarioError(f"{scenario}: {size.words}")
     plan = expand(loaded)
-    cells = len(plan.cells) + most_further(loaded, plan).cells
-    if cells > MAX_CELLS and limit is None and not yes:
-        raise ScenarioError(f"{scenario}: {cells} cells, more than {MAX_CELLS}; add --yes to run")
     from harness.commands.working import work
     from harness.launch import run_scenario
 

@@ -24,6 +24,9 @@ from harness.reading.ranges import StrengthRange, ranges_of, read_ranges, writte
 
 Path = tuple[Step, ...]
 MAX_SWEEP = 1000
+"""Most combinations of one entry's sweeps."""
+MAX_ARMS = 10_000
+"""Most defence settings of a scenario; each of them is checked."""
 
 SYSTEM_KEYS = ("use", "dataset", "language_cells")
 DEFENSE_KEYS = ("use", "under", "systems")
@@ -56,6 +59,7 @@ def resolve(raw: dict[str, Any]) -> Resolved:
     for path, registry, entry, reserved in _entries(data):
         findings += _check_entry(path, registry, entry, reserved)
     findings += _check_ranges(data.get("defenses"))
+    findings += _check_arms(data.get("defenses"))
     if isinstance(raw.get("datasets"), dict):
         data["datasets"] = dict(raw["datasets"])
         for label, values in raw["datasets"].items():
@@ -218,14 +222,42 @@ def _check_ranges(defenses: Any) -> list[Finding]:
     return findings
 
 
+def _check_arms(defenses: Any) -> list[Finding]:
+    """Return the entries whose parts' sweeps multiply to too much, or all entries together."""
+    findings: list[Finding] = []
+    total = 0
+    for label, entry in _items(defenses):
+        parts = entry.get("parts")
+        sizes = [_settings(part) for part in parts] if isinstance(parts, list) else []
+        count = math.prod(sizes)
+        total += count
+        if count > MAX_SWEEP and len(sizes) > 1:
+            message = f"the parts' sweeps have {count:,} combinations; at most {MAX_SWEEP:,}"
+            findings.append(Finding(("defenses", label), message))
+    if total > MAX_ARMS and not findings:
+        message = f"{total:,} settings in all; at most {MAX_ARMS:,}"
+        findings.append(Finding(("defenses",), message))
+    return findings
+
+
+def _settings(part: Any) -> int:
+    """Return how many settings a part's sweeps and ranges make; 1 where it can't be told."""
+    use, params = (part.get("use"), part.get("params")) if isinstance(part, dict) else ("", 0)
+    if not isinstance(params, dict) or not isinstance(use, str) or use not in DEFENSES:
+        return 1
+    plugin = DEFENSES.get(use)
+    swept = (len(params[field]) for field in swept_fields(plugin, params))
+    return math.prod([*swept, *(found.points for found in ranges_of(plugin, params).values())])
+
+
 def _check_sweep(path: Path, values: list[Any]) -> list[Finding]:
     if not values:
         return [Finding(path, "a sweep needs at least one value")]
-    known = [json.dumps(value) for value in values]
+    first = {json.dumps(value): i for i, value in reversed(list(enumerate(values)))}
     return [
         Finding((*path, i), "stands twice in the sweep")
-        for i, value in enumerate(known)
-        if value in known[:i]
+        for i, value in enumerate(values)
+        if first[json.dumps(value)] != i
     ]
 
 

@@ -144,7 +144,7 @@ def test_plan_shows_counts_and_theory(
 def test_large_grid_needs_confirmation(
     write: Write, sweep: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness.commands.run, "MAX_CELLS", 3)
+    monkeypatch.setattr("harness.commands.counting.MAX_CELLS", 3)
     path = str(write())
     assert main(["run", path]) == 2
     assert sweep == []

@@ -178,7 +178,7 @@ def test_plan_says_what_refinement_may_add(
 def test_a_run_that_may_grow_too_large_is_asked_about_first(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.commands.run.MAX_CELLS", 15)
+    monkeypatch.setattr("harness.commands.counting.MAX_CELLS", 15)
     path = write(defenses=RANGE, anchors="false")
     # 10 cells, and 6 more by refinement.
     assert len(expand(load(path)).cells) == 10
