@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from harness.commands.run import run
 from harness.commands.schema import show_schema
 from harness.commands.score import score
 from harness.commands.validate import validate
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, shown_path
 from harness.reading.problems import InvalidScenario
 from harness.terminal import close_output, complain, emit, open_streams
 
@@ -98,6 +99,14 @@ def _run(arguments: list[str], as_json: bool) -> int:
         return _fail(INTERRUPTED, [_entry("interrupted")], "interrupted", as_json)
     except BrokenPipeError:
         raise
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            line = f"internal error: {type(error).__name__}: {error}{_keep_traceback(error)}"
+            return _fail(INTERNAL_ERROR, [_entry(line)], line, as_json)
+        # A name that no file can have was given to us; all else is the machine's.
+        code = 2 if error.errno == errno.ENAMETOOLONG else INTERNAL_ERROR
+        line = f"error: {shown_path(error.filename)}: {error.strerror}"
+        return _fail(code, [_entry(line)], line, as_json)
     except Exception as error:
         line = f"internal error: {type(error).__name__}: {error}{_keep_traceback(error)}"
         return _fail(INTERNAL_ERROR, [_entry(line)], line, as_json)

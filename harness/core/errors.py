@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+MAX_SHOWN = 160
+
+
+def shown_path(path: object) -> str:
+    """Return a path for a message: unprintable characters escaped, a very long one shortened."""
+    text = os.fsdecode(path) if isinstance(path, (bytes, os.PathLike)) else str(path)
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+
 
 class HarnessError(Exception):
     """An error that the person at the terminal can act on; printed without a traceback.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.core.errors import shown_path
 from harness.reading.compose import Node
 from harness.reading.problems import InvalidScenario, Mark, Problem, suggest
 from harness.reading.source import Document, parse_yaml, read_yaml
@@ -45,13 +46,19 @@ def _read_chain(path: Path, chain: tuple[Path, ...]) -> Document:
     if not isinstance(parent.value, str):
         raise _wrong(parent, "must be the path of a scenario file")
     target = path.parent / parent.value
-    if target.resolve() in chain:
-        shown = " → ".join(step.name for step in (*chain, target.resolve()))
+    try:
+        there, absolute = target.is_file(), target.resolve()
+    except (OSError, ValueError) as error:
+        # A name with a null character, or longer than any file's.
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _wrong(parent, f"{shown_path(target)}: {reason}") from error
+    if absolute in chain:
+        shown = " → ".join(step.name for step in (*chain, absolute))
         raise _wrong(parent, f"cycle: {shown}")
     if len(chain) >= MAX_CHAIN:
         raise _wrong(parent, f"more than {MAX_CHAIN} files extend each other")
-    if not target.is_file():
-        raise _wrong(parent, f"no such file: {target}")
+    if not there:
+        raise _wrong(parent, f"no such file: {shown_path(target)}")
     base = _read_chain(target, chain)
     _merge(base.root, root)
     return Document(base.root, base.problems + document.problems)
