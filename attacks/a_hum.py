@@ -69,7 +69,9 @@ class AHumConfig(Params):
     rest: Literal["honest", "zero"] = Field(
         "honest", description="what else a malicious client sends"
     )
-    max_histories: int = Field(256, ge=1, description="own histories encoded a round, at most")
+    max_histories: int = Field(
+        256, ge=1, le=1_000_000, description="own histories encoded a round, at most"
+    )
 
 
 @ATTACKS.register("a_hum")

@@ -93,7 +93,9 @@ class Canary(Audit):
             le=1e5,
             description="l2 norm of a canary; null: ten times the clip norm in force, else 1",
         )
-        rows: int = Field(8, ge=1, description="item rows of a canary that lies in item rows")
+        rows: int = Field(
+            8, ge=1, le=10_000_000, description="item rows of a canary that lies in item rows"
+        )
 
     def craft(
         self,

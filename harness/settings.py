@@ -21,6 +21,8 @@ from harness.core.params import Params
 Label = Annotated[str, StringConstraints(pattern=r"^[\w][\w +%()\-]*$", max_length=60)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Cutoff = Annotated[int, Field(ge=1, le=100_000_000)]
+MAX_ROUND = 1_000_000
 
 FREE_SHARE = 0.8
 """Of the memory that is free when a run starts; the rest is for models, data and the reader."""
@@ -40,9 +42,9 @@ def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _round(value: Any) -> Any:
     named = value in ("first", "middle", "last")
-    counted = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if not named and not counted:
-        raise ValueError("must be first, middle, last or a round from 0")
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not named and not (whole and 0 <= value <= MAX_ROUND):
+        raise ValueError(f"must be first, middle, last or a round from 0 to {MAX_ROUND}")
     return value
 
 
@@ -61,7 +63,12 @@ Round = Annotated[
     Any,
     BeforeValidator(_round),
     WithJsonSchema(
-        {"anyOf": [{"enum": ["first", "middle", "last"]}, {"type": "integer", "minimum": 0}]}
+        {
+            "anyOf": [
+                {"enum": ["first", "middle", "last"]},
+                {"type": "integer", "minimum": 0, "maximum": MAX_ROUND},
+            ]
+        }
     ),
 ]
 
@@ -106,7 +113,7 @@ class Clients(Params):
 class Targets(Params):
     """Items that targeted attacks promote: chosen by a rule, or listed by title."""
 
-    count: Annotated[int, Field(ge=1)] = 1
+    count: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     choice: Literal["least_popular", "random", "items"] = "least_popular"
     items: tuple[str, ...] = ()
 
@@ -132,10 +139,10 @@ class Targets(Params):
 class Evaluation(Params):
     """What is measured: cut-offs, candidates of Hit@1, resamples, users asked in words."""
 
-    k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (10, 20)
-    candidates: Annotated[int, Field(ge=2)] = 20
-    bootstrap: Annotated[int, Field(ge=0)] = 1000
-    answer_users: Annotated[int, Field(ge=0)] = 100
+    k: Annotated[tuple[Cutoff, ...], Field(min_length=1)] = (10, 20)
+    candidates: Annotated[int, Field(ge=2, le=1_000_000)] = 20
+    bootstrap: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    answer_users: Annotated[int, Field(ge=0, le=100_000_000)] = 100
 
     @model_validator(mode="after")
     def _cutoffs(self) -> Evaluation:
@@ -147,7 +154,7 @@ class Record(Params):
     """What the transcript keeps: rounds, and how many of the cohort's clients (0 means all)."""
 
     rounds: tuple[Round, ...] = ("first", "middle", "last")
-    clients: Annotated[int, Field(ge=0)] = 0
+    clients: Annotated[int, Field(ge=0, le=100_000_000)] = 0
 
 
 class Compute(Params):

@@ -29,20 +29,26 @@ class CentralConfig(Params):
 
     backbone: BackboneName = Field(default="sasrec", description="sequence encoder")
     embedding_size: int = Field(
-        default=64, ge=2, description="width [digest-A's usage example: 64]"
+        default=64, ge=2, le=8192, description="width [digest-A's usage example: 64]"
     )
-    num_blocks: int = Field(default=2, ge=1, description="attention blocks [paper: 2]")
-    num_heads: int = Field(default=2, ge=1, description="heads [ours; paper: 1]")
-    max_length: int = Field(default=50, ge=2, description="history items read [digest-A: 50]")
+    num_blocks: int = Field(default=2, ge=1, le=128, description="attention blocks [paper: 2]")
+    num_heads: int = Field(default=2, ge=1, le=512, description="heads [ours; paper: 1]")
+    max_length: int = Field(
+        default=50, ge=2, le=100_000, description="history items read [digest-A: 50]"
+    )
     dropout: float = Field(default=0.2, ge=0, lt=1, description="[paper: 0.2 on dense data]")
     learning_rate: float = Field(default=1e-3, gt=0, description="Adam [paper: 1e-3]")
-    batch_size: int = Field(default=128, ge=1, description="sequences a step [paper: 128]")
-    epochs: int = Field(
-        default=100, ge=1, description="upper limit; the best on validation is kept"
+    batch_size: int = Field(
+        default=128, ge=1, le=1_000_000, description="sequences a step [paper: 128]"
     )
-    check_every: int = Field(default=5, ge=1, description="epochs between validations [ours]")
+    epochs: int = Field(
+        default=100, ge=1, le=100_000, description="upper limit; the best on validation is kept"
+    )
+    check_every: int = Field(
+        default=5, ge=1, le=100_000, description="epochs between validations [ours]"
+    )
     patience: int = Field(
-        default=4, ge=1, description="validations without gain before stopping [ours]"
+        default=4, ge=1, le=100_000, description="validations without gain before stopping [ours]"
     )
 
 

@@ -29,7 +29,7 @@ from models.sequences import complement_sample
 class FkdConfig(Params):
     """Settings of the distillation; defaults are the paper's where it states one."""
 
-    dim: int = Field(default=128, ge=1, description="mapping dimension [paper 4.5]")
+    dim: int = Field(default=128, ge=1, le=65_536, description="mapping dimension [paper 4.5]")
     id_weight: float = Field(default=0.5, ge=0, description="α of the ID reconstruction [paper]")
     text_weight: float = Field(
         default=0.2, ge=0, description="β of the text reconstruction [paper]"
@@ -42,10 +42,10 @@ class FkdConfig(Params):
     learning_rate: float = Field(
         default=1e-3, gt=0, description="Adam; the paper's 1e-4 does not converge in 10 epochs here"
     )
-    epochs: int = Field(default=10, ge=0, description="[paper: 10]")
-    batch_size: int = Field(default=32, ge=1, description="users a step [paper: 32]")
+    epochs: int = Field(default=10, ge=0, le=100_000, description="[paper: 10]")
+    batch_size: int = Field(default=32, ge=1, le=1_000_000, description="users a step [paper: 32]")
     max_items: int = Field(
-        default=20, ge=1, description="most recent items of a user that are distilled"
+        default=20, ge=1, le=1_000_000, description="most recent items of a user that are distilled"
     )
 
 

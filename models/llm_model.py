@@ -37,9 +37,11 @@ class LLMStageConfig(Params):
         default="full",
         description="what of the LLM learns; the paper is contradictory [inferred: frozen]",
     )
-    num_train: int = Field(default=16_000, ge=1, description="training sequences of stage 2 [ours]")
+    num_train: int = Field(
+        default=16_000, ge=1, le=100_000_000, description="training sequences of stage 2 [ours]"
+    )
     rank_steps: int = Field(
-        default=120, ge=0, description="ranking steps of the projectors alone [ours]"
+        default=120, ge=0, le=10_000_000, description="ranking steps of the projectors alone [ours]"
     )
     rank_temperature: float = Field(
         default=0.3, gt=0, description="temperature of that loss [ours]"
@@ -57,22 +59,26 @@ class LLMStageConfig(Params):
         description="share of sequences after which prompts show history [ours]",
     )
     num_history: int = Field(
-        default=5, ge=0, description="titles of history; A-LLMRec shows 10 [ours]"
+        default=5, ge=0, le=10_000, description="titles of history; A-LLMRec shows 10 [ours]"
     )
-    num_candidates: int = Field(default=20, ge=2, description="1 positive + 19 random [lineage]")
+    num_candidates: int = Field(
+        default=20, ge=2, le=10_000, description="1 positive + 19 random [lineage]"
+    )
     pack_size: int = Field(
-        default=10, ge=1, description="questions that share a candidate list [ours]"
+        default=10, ge=1, le=10_000, description="questions that share a candidate list [ours]"
     )
-    packs_per_step: int = Field(default=1, ge=1, description="packs per optimiser step [ours]")
+    packs_per_step: int = Field(
+        default=1, ge=1, le=10_000, description="packs per optimiser step [ours]"
+    )
     learning_rate: float = Field(default=1e-4, gt=0, description="Adam, of the LLM [ours]")
     projector_learning_rate: float = Field(
         default=5e-4, gt=0, description="Adam; paper 1e-4 [ours]"
     )
-    lora_rank: int = Field(default=16, ge=1, description="rank where tune is lora [ours]")
+    lora_rank: int = Field(default=16, ge=1, le=4096, description="rank where tune is lora [ours]")
     dtype: Dtype = Field(
         default="auto", description="compute type; auto: bfloat16 where the CPU has it [ours]"
     )
-    max_new_tokens: int = Field(default=32, ge=1, description="longest answer [ours]")
+    max_new_tokens: int = Field(default=32, ge=1, le=4096, description="longest answer [ours]")
     noun: str = Field(
         default="item", description="what the prompt calls an item, e.g. movie [lineage]"
     )

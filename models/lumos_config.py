@@ -20,16 +20,18 @@ class LumosConfig(Params):
     backbone: BackboneName = Field(
         default="sasrec", description="[digest-A: SASRec, GRU4Rec alternative]"
     )
-    embedding_size: int = Field(default=64, ge=2, description="[digest-A's usage example]")
-    num_blocks: int = Field(default=2, ge=1, description="[digest-A's usage example]")
-    num_heads: int = Field(default=2, ge=1, description="[ours; lineage: 1]")
-    max_length: int = Field(default=50, ge=2, description="history items read [digest-A]")
-    rounds: int = Field(default=100, ge=0, description="[digest-A: 100]")
+    embedding_size: int = Field(default=64, ge=2, le=8192, description="[digest-A's usage example]")
+    num_blocks: int = Field(default=2, ge=1, le=128, description="[digest-A's usage example]")
+    num_heads: int = Field(default=2, ge=1, le=512, description="[ours; lineage: 1]")
+    max_length: int = Field(
+        default=50, ge=2, le=100_000, description="history items read [digest-A]"
+    )
+    rounds: int = Field(default=100, ge=0, le=1_000_000, description="[digest-A: 100]")
     cohort_fraction: float = Field(
         default=0.1, gt=0, le=1, description="clients a round [digest-A: 0.1]"
     )
     local_epochs: int = Field(
-        default=5, ge=1, description="one step each: a client's data is one batch"
+        default=5, ge=1, le=100_000, description="one step each: a client's data is one batch"
     )
     loss: Literal["binary", "softmax"] = Field(
         default="binary",
@@ -66,6 +68,7 @@ class LumosConfig(Params):
     chunk_clients: int | None = Field(
         default=None,
         ge=1,
+        le=1_000_000,
         description="clients trained at once (memory, not result); null: by their tokens",
     )
     views: ViewsConfig = Field(default=ViewsConfig(), description="how the LLM writes the views")

@@ -23,9 +23,12 @@ class ViewsConfig(BaseModel):
     history_length: int = Field(
         default=5,
         ge=1,
+        le=10_000,
         description="most recent titles shown to the LLM [ours: a token costs time]",
     )
-    examples: int = Field(default=3, ge=0, description="catalogue examples in each prompt [ours]")
+    examples: int = Field(
+        default=3, ge=0, le=10_000, description="catalogue examples in each prompt [ours]"
+    )
     future_items: int = Field(
         default=4,
         ge=1,
@@ -35,17 +38,20 @@ class ViewsConfig(BaseModel):
     substitutions: int = Field(
         default=2,
         ge=0,
+        le=10_000,
         description="most recent items to replace by near-equivalents [digest-A: substitution; "
         "ours: how many]",
     )
     alternatives: int = Field(
         default=3,
         ge=1,
+        le=10_000,
         description="near-equivalents asked for per item, of which one is used [ours]",
     )
     swaps: int = Field(
         default=1,
         ge=0,
+        le=10_000,
         description="adjacent pairs exchanged: 'mild reordering' [digest-A; ours: 1]",
     )
     counterfactual_items: int = Field(
@@ -63,7 +69,7 @@ class ViewsConfig(BaseModel):
         "(near for the first two views, far for the third) [ours]",
     )
     shortlist: int = Field(
-        default=40, ge=1, description="titles to choose from with 'shortlist' [ours]"
+        default=40, ge=1, le=1_000_000, description="titles to choose from with 'shortlist' [ours]"
     )
     threshold: float = Field(
         default=0.6, ge=-1, le=1, description="least cosine of a nearest-neighbour match [ours]"
@@ -86,5 +92,6 @@ class ViewsConfig(BaseModel):
     sampling_seed: int = Field(
         default=0,
         ge=0,
+        lt=2**63,
         description="of the LLM and of the examples, so that all seeds share texts [ours]",
     )

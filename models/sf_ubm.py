@@ -48,8 +48,10 @@ class SfUbmConfig(Params):
         default=CentralConfig(embedding_size=50, num_heads=1, dropout=0.5),
         description="SASRec, pre-trained and frozen; d = 50 [paper], 1 head, dropout 0.5 [lineage]",
     )
-    num_clusters: int = Field(default=90, ge=1, description="K [paper: 90 / 100 / 70]")
-    max_iterations: int = Field(default=300, ge=1, description="of k-means [paper]")
+    num_clusters: int = Field(
+        default=90, ge=1, le=10_000_000, description="K [paper: 90 / 100 / 70]"
+    )
+    max_iterations: int = Field(default=300, ge=1, le=1_000_000, description="of k-means [paper]")
     tolerance: float = Field(default=1e-4, ge=0, description="of k-means [paper]")
     federated: bool = Field(
         default=True, description="cluster both domains together; off clusters the own domain only"
@@ -57,7 +59,9 @@ class SfUbmConfig(Params):
     fkd: FkdConfig = Field(default=FkdConfig(), description="stage 1c")
     language_stage: bool = Field(default=True, description="train and evaluate stage 2")
     stage2: LLMStageConfig = Field(default=LLMStageConfig(), description="stage 2")
-    answer_users: int = Field(default=100, ge=0, description="test users that stage 2 answers for")
+    answer_users: int = Field(
+        default=100, ge=0, le=100_000_000, description="test users that stage 2 answers for"
+    )
     llm: str = Field(
         default="smollm2-135m", description="asset, path or hub name [paper: OPT-6.7B]"
     )

@@ -87,10 +87,10 @@ class DatasetConfig(Params):
     options: dict[str, Any] = Field(default_factory=dict)
     domains: DomainsConfig | None = None
     min_rating: float | None = None
-    k_core: int = Field(default=1, ge=1)
-    min_length: int = Field(default=3, ge=3)
-    max_users: int | None = Field(default=None, ge=1)
-    keep_last: int | None = Field(default=None, ge=3)
+    k_core: int = Field(default=1, ge=1, le=1_000_000)
+    min_length: int = Field(default=3, ge=3, le=1_000_000)
+    max_users: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    keep_last: int | None = Field(default=None, ge=3, le=1_000_000)
     on_bad: Literal["error", "drop"] = "error"
     duplicates: Literal["keep", "merge"] = "keep"
 
