@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,7 @@ from harness.fed.auditing import toss
 from harness.fed.population import Roles, assign_roles, corrupt, popularity
 from harness.fed.recorder import Recorder, recorded_rounds
 from harness.fed.training import Threat, Training
+from harness.inputs import Inputs, Stamp, data_paths, local_models, stamp_of
 from harness.plugins import PluginSpec, build
 from harness.truth import Truth
 
@@ -54,6 +56,10 @@ class Case:
     truth: Truth
     data_hash: str
 
+    def inputs(self) -> Inputs:
+        """What the cell is made from, by content."""
+        return Inputs(self.data_hash, local_models(self.training.system.assets().values()))
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -72,9 +78,14 @@ class Prepared:
     figures: tuple[dict[str, int | float | str], ...]
 
 
-@lru_cache(maxsize=4)
 def prepared_data(config_json: str) -> Prepared:
-    """Load, filter and split a data set; kept for the next cells of the same process."""
+    """Load, filter and split a data set; kept for the next cells while its files do not change."""
+    return _prepared(config_json, stamp_of(data_paths(json.loads(config_json))))
+
+
+@lru_cache(maxsize=4)
+def _prepared(config_json: str, stamp: Stamp) -> Prepared:
+    del stamp  # part of the key alone: changed files are read again
     config = DatasetConfig.model_validate_json(config_json)
     if config.domains is not None:
         parts = load_domains(config, DATA_SEED)
@@ -169,6 +180,11 @@ def _inference(cell: Cell) -> dict[str, InferenceAttack]:
         assert isinstance(attack, InferenceAttack)
         attacks[spec.label] = attack
     return attacks
+
+
+def model_references(cell: Cell) -> set[str]:
+    """Return the models that a cell needs, as its scenario names them."""
+    return set(build(SYSTEMS, _system_spec(cell)).assets().values())
 
 
 def _system_spec(cell: Cell) -> PluginSpec:

@@ -6,16 +6,24 @@ import json
 import time
 from pathlib import Path
 
-from harness.case import Prepared, check_against_data
+from harness.case import Prepared, check_against_data, model_references
+from harness.cells import canonical
 from harness.core.errors import RunError
 from harness.describe import describe, in_words
 from harness.files import write_atomic
+from harness.inputs import Expected, local_models, require_same
 from harness.plan import Plan
 from harness.progress import Progress, duration
 from harness.provenance import manifest, timestamp
 from harness.refinement import Refinement
 from harness.scenario import Scenario, scenario_hash
 from harness.sweep import Sweep
+
+_ELSEWHERE = {
+    False: "give another folder with --out",
+    True: "run the scenario into another folder with run … --out",
+}
+"""What else may be done where data changed; a retry has no other folder."""
 
 
 def run_scenario(
@@ -34,6 +42,7 @@ def run_scenario(
 
     Raises:
         ScenarioError: the scenario does not fit its data; nothing is written.
+        DataError: finished cells come from other data or models than those there are now.
         KeyboardInterrupt: the run was interrupted; finished cells are kept.
     """
     refinement = Refinement(scenario, folder, progress.line)
@@ -49,7 +58,10 @@ def run_scenario(
         threads=scenario.compute.threads,
         memory_bytes=scenario.compute.memory_bytes(),
         fail_fast=not keep_going,
+        expected=_inputs_now(plan, data),
     )
+    finished = [cell for cell in plan.cells if sweep.done(cell)]
+    require_same(folder, finished, sweep.expected, _ELSEWHERE[failed_only])
     # A retry still has to bring the tables up to date.
     if sweep.finished() and not refinement.open and not failed_only:
         progress.line(f"{folder}: every cell is done already")
@@ -96,14 +108,26 @@ def _write_manifest(
     started: str,
     seconds: float,
 ) -> None:
-    hashes = {label: prepared.data_hash for label, prepared in data.items()}
     record = manifest(
-        scenario, sweep.plan, status, jobs=sweep.jobs, started=started, data_hashes=hashes
+        scenario,
+        sweep.plan,
+        status,
+        jobs=sweep.jobs,
+        started=started,
+        data_hashes=sweep.expected.data,
     )
     record |= describe(sweep.plan, sweep.timings)
     record |= {"name": scenario.name, "seconds": seconds, "refinement": refinement.summary()}
     record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
     write_atomic(sweep.folder / "manifest.json", json.dumps(record, indent=1).encode())
+
+
+def _inputs_now(plan: Plan, data: dict[str, Prepared]) -> Expected:
+    """What data sets and local models hold now; every cell that runs is held against it."""
+    systems = {canonical([cell.system.model_dump(), cell.language]): cell for cell in plan.cells}
+    references = set[str]().union(*(model_references(cell) for cell in systems.values()))
+    hashes = {label: prepared.data_hash for label, prepared in data.items()}
+    return Expected(hashes, local_models(references))
 
 
 def _announced(plan: Plan, progress: Progress) -> dict[str, Prepared]:

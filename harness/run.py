@@ -18,6 +18,7 @@ from harness.core.seeds import Seeds
 from harness.fed.checkpoint import Checkpoints
 from harness.fed.loop import federate
 from harness.fed.training import Outcome
+from harness.inputs import Expected, Inputs
 from harness.provenance import package_versions
 from harness.rows import Row, SampleBlock
 from harness.score import score_answers, score_recommendations
@@ -32,11 +33,13 @@ class CellResult:
         rows: one row a number.
         samples: values by unit behind them.
         timings: stage to seconds.
+        inputs: what they were made from.
     """
 
     rows: list[Row]
     samples: list[SampleBlock]
     timings: dict[str, float]
+    inputs: Inputs
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Desk:
         rounds: folder of this cell's checkpoints; None keeps none.
         pause: called between rounds; raises `Interrupted` where the work is to stop.
         memory_bytes: what local training may take; None for no bound.
+        expected: what data and models were when the run started; None holds nothing against it.
     """
 
     cache: Path
@@ -56,6 +60,7 @@ class Desk:
     rounds: Path | None = None
     pause: Callable[[], None] = lambda: None
     memory_bytes: float | None = None
+    expected: Expected | None = None
 
     def checkpoints(self, cell: Cell, case: Case) -> Checkpoints | None:
         """Return where this training's rounds are kept."""
@@ -76,9 +81,13 @@ def run_cell(cell: Cell, base: dict[str, Any], desk: Desk) -> CellResult:
 
     Raises:
         Interrupted: the person at the terminal asked; rounds done are on the desk.
+        DataError: data or models changed since the run started.
     """
     clock = _Clock()
     case = build_case(cell, desk.cache, desk.progress)
+    inputs = case.inputs()
+    if desk.expected is not None:
+        desk.expected.require(cell, inputs)
     clock.lap("data")
     state = case.training.system.setup(
         case.training.domains, case.resources, case.training.seeds.child("setup")
@@ -99,7 +108,7 @@ def run_cell(cell: Cell, base: dict[str, Any], desk: Desk) -> CellResult:
     score_audit(sheet, case, outcome, cell.poisoning.label if cell.poisoning else "none")
     clock.lap("attacks")
     score_cost(sheet, outcome, clock.seconds)
-    return CellResult(sheet.rows, sheet.samples, clock.seconds)
+    return CellResult(sheet.rows, sheet.samples, clock.seconds, inputs)
 
 
 def score_system(sheet: Sheet, cell: Cell, case: Case, outcome: Outcome) -> None:

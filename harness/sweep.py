@@ -16,6 +16,7 @@ from harness.assets import cache_dir
 from harness.cells import Cell, NotRun
 from harness.core.errors import DataError, RunError
 from harness.core.system import Part
+from harness.inputs import DONE, Expected
 from harness.plan import Plan
 from harness.preparations import shared_preparations, variants_of
 from harness.progress import Progress
@@ -58,6 +59,7 @@ class Sweep:
         threads: threads of each worker.
         memory_bytes: what all local training may take together.
         fail_fast: stop at the first failed cell.
+        expected: what data and models were when the run started.
         timings: stage to seconds, summed over cells.
         failed: cell id to reason, of this run and of earlier ones until the cell succeeds.
     """
@@ -70,6 +72,7 @@ class Sweep:
     threads: int = 1
     memory_bytes: float = math.inf
     fail_fast: bool = False
+    expected: Expected = field(default_factory=lambda: Expected({}))
     timings: dict[str, float] = field(default_factory=dict[str, float])
     failed: dict[str, str] = field(default_factory=dict[str, str])
     _prepared: set[str] = field(default_factory=set[str])
@@ -127,7 +130,7 @@ class Sweep:
 
     def done(self, cell: Cell) -> bool:
         """Whether a cell's results are on disk."""
-        return (self.folder / "cells" / cell.id / "done.json").exists()
+        return (self.folder / "cells" / cell.id / DONE).exists()
 
     def _prepare(self, cells: Sequence[Cell]) -> None:
         """Fill the caches that cells share (LLM texts, pre-trained models), once and in parts."""
@@ -154,7 +157,9 @@ class Sweep:
         ordered = sorted(cells, key=lambda cell: not cell.trains_language)
         with self._pool(self.jobs, self.threads) as pool:
             futures = {
-                pool.submit(run_one, cell, self.base, self.folder / "cells" / cell.id): cell
+                pool.submit(
+                    run_one, cell, self.base, self.folder / "cells" / cell.id, self.expected
+                ): cell
                 for cell in ordered
             }
             for report in self._finished(pool, futures):

@@ -16,6 +16,7 @@ from typing import Any
 from harness.cells import Cell
 from harness.core.errors import HarnessError, Interrupted
 from harness.core.system import Part, Variant
+from harness.inputs import DONE, Expected
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def prepare_cells(cells: Sequence[Cell], part: Part) -> CellReport:
     return _guarded(cells[0], work)
 
 
-def run_one(cell: Cell, base: dict[str, Any], folder: Path) -> CellReport:
+def run_one(cell: Cell, base: dict[str, Any], folder: Path, expected: Expected) -> CellReport:
     """Run a cell and write its tables; the last file written marks it as done."""
     from harness.files import write_atomic
     from harness.results import write_results
@@ -111,13 +112,13 @@ def run_one(cell: Cell, base: dict[str, Any], folder: Path) -> CellReport:
 
     def work() -> dict[str, float]:
         memory = _Process.given.memory_bytes
-        desk = Desk(_derived(), _say(cell), folder / "rounds", _pause, memory)
+        desk = Desk(_derived(), _say(cell), folder / "rounds", _pause, memory, expected)
         result = run_cell(cell, base, desk)
         folder.mkdir(parents=True, exist_ok=True)
         write_results(folder, result.rows, result.samples)
         # Written last: a cell counts as finished only with all its tables on disk.
-        done = json.dumps({"timings": result.timings})
-        write_atomic(folder / "done.json", done.encode())
+        done = json.dumps({"timings": result.timings, "inputs": result.inputs.document()})
+        write_atomic(folder / DONE, done.encode())
         (folder / "error.txt").unlink(missing_ok=True)
         shutil.rmtree(folder / "rounds", ignore_errors=True)
         return result.timings

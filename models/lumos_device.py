@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from harness.core.seeds import Seeds
 from harness.core.system import Domain, Part, Resources
+from harness.language.cache import model_identity
 from harness.language.encoder import SentenceEncoder
 from harness.language.generator import TextGenerator
 from models.lumos_config import MAX_FUTURE, LumosConfig
@@ -89,7 +90,8 @@ def _views_path(domain: Domain, config: LumosConfig, resources: Resources) -> Pa
         "histories": [history.tolist() for history in domain.histories],
         "titles": domain.titles,
         "views": config.views.model_dump(),
-        "models": [resources.paths["llm"], resources.paths["encoder"]],
+        # By content: a folder of one's own may hold another model the next day.
+        "models": [model_identity(resources.paths[role]) for role in ("llm", "encoder")],
     }
     if resources.device != "cpu":
         key["device"] = resources.device
