@@ -27,6 +27,7 @@ from harness.commands.schema import show_schema
 from harness.commands.score import score
 from harness.commands.validate import validate
 from harness.core.errors import HarnessError, shown_path
+from harness.core.own_packages import pin
 from harness.reading.problems import InvalidScenario
 from harness.terminal import close_output, complain, emit, open_streams
 
@@ -81,6 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str], as_json: bool) -> int:
     """Run a command; an error becomes lines on standard error, or a JSON document."""
     try:
+        pin()
         code = app(arguments, prog_name=_program(arguments), standalone_mode=False)
         # The library turns an interrupt into a bare exit code.
         if code == INTERRUPTED and as_json:

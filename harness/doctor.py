@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import pkgutil
 import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from harness.assets import ASSETS, cache_dir, is_complete
+from harness.core.own_packages import module_names
 from harness.core.registry import PLUGIN_PACKAGES, discover
 from harness.core.seeds import Seeds
 from harness.provenance import PACKAGES, git_state, machine, package_versions, thread_variables
@@ -70,22 +69,14 @@ def _disk() -> Check:
 
 
 def _plugins() -> Iterator[Check]:
-    """Import every plug-in module by itself, so that one that fails hides no other."""
-    count, failed = 0, list[Check]()
-    for package_name in PLUGIN_PACKAGES:
-        package = importlib.import_module(package_name)
-        for module in pkgutil.iter_modules(package.__path__):
-            count += 1
-            name = f"{package_name}.{module.name}"
-            try:
-                importlib.import_module(name)
-            except Exception as error:
-                failed.append(Check("plug-in", False, f"{name}: {type(error).__name__}: {error}"))
-    yield Check("plug-ins", not failed, f"{count - len(failed)} of {count} modules import")
-    yield from failed
-    if not failed:
-        for name, reason in discover().items():
-            yield Check("installed plug-in", False, f"{name}: {reason}")
+    """Import every plug-in module, ours and installed ones; one that fails hides no other."""
+    failed = discover()
+    own = [name for package in PLUGIN_PACKAGES for name in module_names(package)]
+    broken = sum(name in failed for name in own)
+    yield Check("plug-ins", not broken, f"{len(own) - broken} of {len(own)} modules import")
+    for name, reason in failed.items():
+        kind = "plug-in" if name in own else "installed plug-in"
+        yield Check(kind, False, f"{name}: {reason}")
 
 
 def determinism() -> Check:

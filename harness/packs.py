@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.core.errors import RunError, ScenarioError
+from harness.core.own_packages import ROOT
 from harness.files import write_atomic
 
 PACKS = {
@@ -51,7 +51,7 @@ def pack_files(folder: Path, names: list[str]) -> list[NewFile]:
     found: list[NewFile] = []
     for name in names:
         path = folder / PACKS[name]
-        body = files("scenarios").joinpath(PACKS[name]).read_text(encoding="utf-8")
+        body = (ROOT / "scenarios" / PACKS[name]).read_text(encoding="utf-8")
         head = _HEAD.format(schema=SCHEMA_FILE, name=path.name)
         found.append(NewFile(path, (head + body).encode()))
     return found

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import json
-import traceback
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from harness.core.errors import RunError, ScenarioError
+from harness.core.errors import ScenarioError
 from harness.core.params import Component, Params
-from harness.core.registry import PLUGIN_PACKAGES, Registry, discover
+from harness.core.registry import Registry, discover
 
 T = TypeVar("T", bound=Component)
 
 
-def load_plugins() -> None:
+def load_plugins() -> list[str]:
     """Import every plug-in, so that the registries are complete.
 
+    Returns:
+        A warning for each plug-in that can't be imported; the others are usable.
+
     Raises:
-        RunError: a plug-in module can't be imported; it is named.
+        RunError: the project's own packages are hidden by others, or missing.
     """
-    try:
-        discover()
-    except Exception as error:
-        # The innermost frame in a plug-in file names the culprit better than the exception does.
-        frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        ours = [name for name in frames if Path(name).parent.name in PLUGIN_PACKAGES]
-        where = f" ({ours[-1]})" if ours else ""
-        raise RunError(
-            f"a plug-in can't be imported{where}: {type(error).__name__}: {error}"
-        ) from error
+    return [f"plug-in {name} can't be imported: {why}" for name, why in discover().items()]
 
 
 class PluginSpec(Params):

@@ -33,6 +33,7 @@ from harness.stopping import Stopping
 from harness.worker import (
     CellReport,
     Surroundings,
+    keep_to_installed,
     prepare_cells,
     run_one,
     start_worker,
@@ -187,6 +188,7 @@ class Sweep:
             memory_bytes=self.memory_bytes / jobs,
         )
         use_large_pages()
+        keep_to_installed()
         return ProcessPoolExecutor(jobs, CONTEXT, start_worker, (given,))
 
     def _finished(

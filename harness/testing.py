@@ -61,7 +61,11 @@ class DefenseRegression:
         if inconclusive not in ("fail", "skip"):
             raise ValueError(f"inconclusive must be 'fail' or 'skip', got {inconclusive!r}")
         from harness.core.errors import HarnessError
+        from harness.core.own_packages import pin
         from harness.gate import judge_run
+
+        # Only this one: the user's tests may have packages of the other names.
+        pin("reports")
         from reports.gates.table import plain_text
 
         try:

@@ -72,6 +72,15 @@ def use_large_pages() -> None:
         os.environ["GLIBC_TUNABLES"] = ":".join(joined)
 
 
+def keep_to_installed() -> None:
+    """Let processes that start from here on import nothing from the user's current directory.
+
+    A new Python process searches it before it hears from its parent where to look instead, and
+    would run a ``random.py`` there.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
+
+
 def start_worker(given: Surroundings) -> None:
     """Fix the thread count, go offline, and discover the plug-ins."""
     # The parent decides when to stop; a worker must not die in the middle of a file.

@@ -14,15 +14,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from harness.files import write_atomic
 from harness.results import Interval
+from reports.plotting import Axes, Figure, FigureCanvasAgg, own_settings
 from reports.wording import clean
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", "#8C6D31")
@@ -79,8 +74,8 @@ class Drawing:
 
 
 def styled() -> AbstractContextManager[None]:
-    """The style to draw under; restored on leaving, so no other figure is touched."""
-    return mpl.rc_context(cast(Any, _STYLE))
+    """The style to draw under, whatever the user's settings; no other figure is touched."""
+    return own_settings(_STYLE)
 
 
 def new_figure(

@@ -6,13 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, to_rgba
-from matplotlib.patches import Rectangle
-
 from reports.drawing import FAINT, INK, Drawing, finish, new_figure
 from reports.evidence import Arm, Condition, Estimate, Evidence
+from reports.plotting import Axes, Normalize, Rectangle, mpl, to_rgba
 from reports.verdicts import FAILS, HOLDS, INCONCLUSIVE, UNTESTED, ArmVerdict, Finding
 from reports.wording import MISSING, bounds, label, number, tick
 

@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from textwrap import fill
 
-from matplotlib.axes import Axes
-
 from harness.results import Interval
 from reports.drawing import COLOURS, INK, MARKERS, Drawing, finish, new_figure
 from reports.evidence import Arm, Condition, Estimate, Evidence
 from reports.figures import system_title, utility_of
+from reports.plotting import Axes
 from reports.verdicts import NOISY_CLIENTS, utility_measure
 from reports.wording import label, number, percent, tick
 

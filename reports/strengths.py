@@ -6,11 +6,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
-
 from harness.results import Interval
 from reports.drawing import COLOURS, INK, MARKERS, Drawing, finish, new_figure
+from reports.plotting import Axes, FuncFormatter, NullFormatter
 from reports.sweeps import ALL_PRIVACY, Sweep, TradeOff
 from reports.verdicts import MARGIN
 from reports.wording import join_words, label, number, strength_text, tick

@@ -6,9 +6,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
-
 from reports.drawing import COLOURS, FAINT, INK, MARKERS, Drawing, finish, new_figure, whiskers
+from reports.plotting import Axes
 from reports.readoff import MAX_LOSS, Spot, utility_at_margin
 from reports.sweeps import ALL_PRIVACY, Point, Sweep, TradeOff
 from reports.verdicts import MARGIN

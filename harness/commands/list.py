@@ -29,7 +29,7 @@ def show_list(
     chosen: Kind | None = next((known for known in KINDS if known == kind), None)
     if chosen is None:
         raise ScenarioError(f"nothing called {kind!r} to list{suggest(kind, KINDS)}")
-    load_plugins()
+    warnings = load_plugins()
     found = entries(chosen)
     if as_json:
         emit(found)
@@ -43,3 +43,5 @@ def show_list(
             given = "required" if field["required"] else f"default {json.dumps(field['default'])}"
             about = f": {field['description']}" if field["description"] else ""
             terminal.say(f"    {name} ({given}){about}")
+    for warning in warnings:
+        terminal.say(f"warning: {warning}", style="yellow")

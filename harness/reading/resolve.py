@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from harness.core.params import Component
-from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS, Registry
+from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS, Registry, not_imported
 from harness.core.system import System
 from harness.reading.explain import Finding, admits_list, explain
 from harness.reading.problems import Step, suggest
@@ -145,7 +145,8 @@ def _check_entry(
         return []
     if use not in registry:
         known = [name for name, _ in registry]
-        return [Finding((*path, "use"), f"unknown {registry.kind} {use!r}{suggest(use, known)}")]
+        message = f"unknown {registry.kind} {use!r}{suggest(use, known)}{not_imported()}"
+        return [Finding((*path, "use"), message)]
     plugin = registry.get(use)
     if issubclass(plugin, System) and (plugin.kind == "anchor") != (path[0] == "anchors"):
         wanted = "anchors" if plugin.kind == "anchor" else "systems"

@@ -141,7 +141,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, plugin in entries.items():
             registry.register(name)(plugin)
     for module in (harness.scenario, harness.plugins, harness.editor_schema):
-        monkeypatch.setattr(module, "load_plugins", lambda: None)
+        monkeypatch.setattr(module, "load_plugins", list)
     for module in (harness.reading.resolve, harness.listing, harness.editor_schema):
         monkeypatch.setattr(module, "dataset_model", lambda: DatasetConfig)
 

@@ -241,7 +241,7 @@ def test_a_stale_lock_is_explained_and_taken_over(tmp_path: Path) -> None:
 def test_a_reused_process_id_does_not_keep_a_lock_alive(tmp_path: Path) -> None:
     lock = tmp_path / "x.lock"
     host = os.uname().nodename
-    lock.write_text(json.dumps({"pid": os.getpid(), "started": 1.0, "host": host}))
+    lock.write_text(json.dumps({"pid": os.getpid(), "started": 1.0, "host": host, "ticks": 1}))
     with held(lock, error=AssetError, deadline_seconds=5, progress=quiet):
         assert json.loads(lock.read_text())["started"] > 1.0
 

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from harness.core import registry
+from harness.core.errors import ScenarioError
 from harness.core.registry import DEFENSES, discover
+from harness.scenario import load
 
 GOOD = """
 from harness.core.defense import Defense
@@ -61,3 +64,36 @@ def test_a_name_that_is_taken_is_refused(site):
     (reason,) = discover().values()
     assert "'trimmed_mean' is already" in reason
     assert DEFENSES.get("trimmed_mean").__module__ == "defenses.trimmed_mean"
+
+
+def test_a_class_of_the_same_name_does_not_take_a_place(site):
+    source = GOOD.format(name="trimmed_mean").replace("class Mine", "class TrimmedMean")
+    _install(site, "their_thief", source)
+    (reason,) = discover().values()
+    assert "'trimmed_mean' is already defenses.trimmed_mean" in reason
+
+
+def test_what_a_broken_one_registered_is_gone(site):
+    _install(site, "their_broken", GOOD.format(name="their_rule") + "raise SystemExit(3)\n")
+    assert discover() == {"their_broken (their_broken)": "SystemExit: 3"}
+    assert "their_rule" not in DEFENSES
+
+
+def test_an_unknown_name_says_which_plugins_failed(site, tmp_path):
+    _install(site, "their_broken", "import no_such_library")
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "schema: 1\nname: n\nseeds: [0]\ndatasets: {d: {use: ml-100k}}\n"
+        "systems: {s: {use: lumos, dataset: d}}\ndefenses: {r: {use: their_rule}}\n"
+    )
+    with pytest.raises(ScenarioError) as refused:
+        load(path)
+    assert "unknown defense 'their_rule'" in str(refused.value)
+    assert "their_broken (their_broken): ModuleNotFoundError: No module named" in str(refused.value)
+
+
+def test_a_slow_one_is_named(site, monkeypatch, capsys):
+    monkeypatch.setattr(registry, "SLOW_SECONDS", 0.05)
+    _install(site, "their_good", "import time\ntime.sleep(0.4)\n")
+    discover()
+    assert "still importing plug-in their_good (their_good)" in capsys.readouterr().err
