@@ -15,7 +15,8 @@ from scipy.special import log_ndtr, ndtr
 
 def delta_of(epsilon: float, mu: float) -> float:
     """Return δ(ε) = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ)."""
-    second = epsilon + float(log_ndtr(-mu / 2 - epsilon / mu))
+    # The product is a probability; where ε is enormous, rounding would take its logarithm above 0.
+    second = min(0.0, epsilon + float(log_ndtr(-mu / 2 - epsilon / mu)))
     return float(ndtr(mu / 2 - epsilon / mu)) - math.exp(second)
 
 

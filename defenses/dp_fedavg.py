@@ -4,75 +4,100 @@ McMahan, Ramage, Talwar and Zhang, "Learning differentially private recurrent la
 ICLR 2018, arXiv:1710.06963, algorithm 1 with flat clipping, the fixed-denominator estimator f_f =
 Σ D_u / (qN) and unit weights; cohorts by Poisson sampling.
 
+Sensitivity: one client more or less changes Σ D_u by one clipped update, so by at most C in ℓ2 over
+dense weights and item rows together; the noise on the sum has standard deviation zC on every
+coordinate. qN, the catalogue and the shapes are public. The item table gets noise on *every* row,
+sent or not: noise on the sent rows alone would leave the set of sent rows in the clear. The mean is
+over qN, not over a row's senders, because a row's number of senders is private.
+
 Differs from the paper: the noise is calibrated by Opacus' accountant (Rényi or PRV) instead of the
 moments accountant, over all rounds of the training. The server clips again, since malicious clients
-skip the client stage; for honest clients that changes nothing. ``server_learning_rate`` multiplies
-the noisy mean (post-processing). The item table gets noise on *every* row, sent or not: noise on
-the sent rows alone would leave the set of sent rows in the clear. The mean is over qN, not over a
-row's senders, because a row's number of senders is private; rows few clients send move little.
+skip the client stage; for honest clients that changes nothing. The server may make its step by
+momentum or Adam of the noisy means (`defenses.server_optimizer`), which is post-processing and
+costs no budget: rows few clients send move little by the mean alone.
 
 Guarantee: (ε, δ) for adding or removing one client with its whole history, against whoever sees the
 noisy aggregates or the released model. It is NOT a defence against a curious server, which sees
 every client's clipped update before the noise, so inference attacks of the server are expected to
 succeed. It bounds, but does not prevent, poisoning by a client (norm at most the clip). δ defaults
 to num_clients^−1.1. A round whose cohort is empty must still add its noise for the guarantee to
-be exact.
+be exact. Clip, rates and optimiser are chosen beforehand; choosing them by looking at trainings on
+the same private data is not accounted for (Papernot and Steinke, arXiv:2110.03620).
+
+``clip_norm: null`` and ``noise_multiplier: 0`` are no privacy: the rule alone, and the rule with
+its clip, which a scenario runs beside every private setting to tell their prices apart.
 
 Cost: one pass over the cohort's updates to clip and sum; num_items × dim + dense noise draws a
-round; nothing more is sent.
+round; with an optimiser two more copies of the model at the server; nothing more is sent.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Literal, TypeVar, cast
 
 import torch
-from opacus.accountants import create_accountant
-from opacus.accountants.utils import get_noise_multiplier
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from defenses.accounting import (
+    LARGEST_EPSILON,
+    LARGEST_NOISE,
+    LEAST_EPSILON,
+    LEAST_NOISE,
+    PRV_LIMIT,
+    calibrate,
+    epsilon_spent,
+)
 from defenses.clipping import clip_update
+from defenses.server_optimizer import ServerOptimizer, server_step
 from harness.core.averaging import RunningSum
-from harness.core.defense import Defense, Federation, PrivacyBudget
+from harness.core.defense import Defense, Federation, Memory, PrivacyBudget
 from harness.core.errors import RunError, ScenarioError
 from harness.core.messages import Aggregate, Message, ModelAggregate, ModelUpdate
-from harness.core.params import Paper, Params
+from harness.core.params import Paper
 from harness.core.registry import DEFENSES
 from harness.core.seeds import Seeds
 
 M = TypeVar("M", bound=Message)
 
-TOLERANCE = 1e-3
-"""The accountant's ε is at most this share below the target."""
-PRV_LIMIT = 50.0
-"""Largest ε given to the PRV accountant: its grid, and so its memory, grows with ε."""
 
-
-class DPFedAvgConfig(Params):
+class DPFedAvgConfig(ServerOptimizer):
     """Parameters of DP-FedAvg."""
 
     epsilon: float | None = Field(
-        8.0, gt=0, description="total privacy budget; null where noise_multiplier is given"
+        8.0,
+        ge=LEAST_EPSILON,
+        le=LARGEST_EPSILON,
+        description="total privacy budget; null where noise_multiplier is given",
     )
     noise_multiplier: float | None = Field(
-        None, ge=0, description="noise std over clip_norm, instead of epsilon; 0 claims nothing"
+        None,
+        ge=0,
+        le=LARGEST_NOISE,
+        description="noise std over clip_norm, instead of epsilon; 0 claims nothing",
     )
     delta: float | None = Field(
         None, gt=0, lt=1, description="total delta; null: num_clients ** -1.1"
     )
-    clip_norm: float = Field(1.0, gt=0, description="bound C on the l2 norm of a client's update")
+    clip_norm: float | None = Field(
+        1.0,
+        gt=0,
+        description="bound C on the l2 norm of a client's update; null: none, claims nothing",
+    )
     accountant: Literal["rdp", "prv"] = Field("rdp", description="Opacus accountant")
-    server_learning_rate: float = Field(1.0, gt=0, description="factor on the noisy mean")
 
     @model_validator(mode="after")
     def _one_budget(self) -> DPFedAvgConfig:
         if (self.epsilon is None) == (self.noise_multiplier is None):
             raise ValueError("give exactly one of epsilon and noise_multiplier (the other: null)")
+        if self.noise_multiplier and self.noise_multiplier < LEAST_NOISE:
+            raise ValueError(
+                f"noise_multiplier must be 0, or from {LEAST_NOISE:g} to {LARGEST_NOISE:g}"
+            )
+        if self.clip_norm is None and self.noise_multiplier != 0:
+            raise ValueError("noise is a multiple of clip_norm: null needs noise_multiplier: 0")
         if self.accountant == "prv" and (self.epsilon is None or self.epsilon > PRV_LIMIT):
             raise ValueError(f"accountant: prv needs epsilon of at most {PRV_LIMIT:g}; use rdp")
         return self
@@ -130,7 +155,7 @@ class DPFedAvg(Defense):
                 dtype = message.rows.dtype
             total.add(clip_update(message, self.config.clip_norm))
         assert total is not None
-        scale = self.config.server_learning_rate / federation.cohort_size
+        scale = 1 / federation.cohort_size
         return ModelAggregate(
             dense={name: (value * scale).to(dtype) for name, value in total.dense.items()},
             row_ids=torch.arange(federation.num_items),
@@ -144,7 +169,7 @@ class DPFedAvg(Defense):
         if z == 0:
             return aggregate
         assert len(aggregate.row_ids) == federation.num_items
-        std = z * self.config.clip_norm * self.config.server_learning_rate / federation.cohort_size
+        std = self._noise_std(federation)
         place = seeds.child("dp_fedavg", federation.round_index)
 
         def noisy(values: Tensor, purpose: tuple[str, ...]) -> Tensor:
@@ -156,6 +181,22 @@ class DPFedAvg(Defense):
             dense={name: noisy(delta, ("dense", name)) for name, delta in aggregate.dense.items()},
             rows=noisy(aggregate.rows, ("rows",)),
         )
+
+    def on_apply(self, aggregate: Aggregate, federation: Federation, memory: Memory) -> Aggregate:
+        """Turn the noisy mean into the server's step; reads nothing that is not noisy."""
+        assert isinstance(aggregate, ModelAggregate)
+        return server_step(aggregate, self.config, self._noise_std(federation), memory)
+
+    def effects(self) -> dict[str, dict[str, Any]]:
+        """Return the clip and the noise, as far as they are in use."""
+        config: DPFedAvgConfig = self.config
+        noise = {"epsilon": None, "noise_multiplier": 0.0, "accountant": "rdp"}
+        found: dict[str, dict[str, Any]] = {}
+        if config.clip_norm is not None:
+            found["clip"] = {"clip_norm": None}
+        if config.noise_multiplier != 0:
+            found["noise"] = noise
+        return found
 
     def spent(self, federation: Federation) -> PrivacyBudget | None:
         """Recompute ε from the noise multiplier in use."""
@@ -185,62 +226,14 @@ class DPFedAvg(Defense):
             raise RunError("dp_fedavg: setup was not called before the first round")
         return self._noise_multiplier
 
+    def _noise_std(self, federation: Federation) -> float:
+        """Return the standard deviation of the noise on each coordinate of the mean, zC/(qN)."""
+        clip: float | None = self.config.clip_norm
+        return 0.0 if clip is None else self.noise_multiplier * clip / federation.cohort_size
+
     def _delta(self, federation: Federation) -> float:
         if self.config.delta is not None:
             return self.config.delta
         if federation.num_clients < 2:
             raise ScenarioError("dp_fedavg: with a single client, delta must be given")
         return federation.num_clients**-1.1
-
-
-# Both searches cost seconds and depend on their arguments alone, so their answers are kept: the
-# cells of one scenario ask for the same few budgets again and again.
-
-
-@lru_cache(maxsize=256)
-def calibrate(epsilon: float, delta: float, rate: float, steps: int, accountant: str) -> float:
-    """Return the smallest noise multiplier (to TOLERANCE in ε) that meets (ε, δ).
-
-    Args:
-        epsilon: budget over all rounds.
-        delta: budget over all rounds.
-        rate: probability that a client is in a round's cohort.
-        steps: rounds.
-        accountant: ``rdp`` or ``prv``.
-
-    Raises:
-        ScenarioError: no noise meets the budget.
-    """
-    with warnings.catch_warnings():
-        # The search passes through noise levels whose best Rényi order is the end of the grid.
-        warnings.filterwarnings("ignore", message="Optimal order")
-        try:
-            return get_noise_multiplier(
-                target_epsilon=epsilon,
-                target_delta=delta,
-                sample_rate=rate,
-                steps=steps,
-                accountant=accountant,
-                epsilon_tolerance=TOLERANCE * epsilon,
-                **_orders(accountant),
-            )
-        except ValueError as error:
-            raise ScenarioError(f"dp_fedavg: epsilon {epsilon:g} cannot be met: {error}") from error
-
-
-@lru_cache(maxsize=256)
-def epsilon_spent(z: float, delta: float, rate: float, steps: int, accountant: str) -> float:
-    """Return ε of all rounds at noise multiplier ``z``; arguments as for :func:`calibrate`."""
-    ledger = create_accountant(accountant)
-    ledger.history = [(z, rate, steps)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Optimal order")
-        return float(ledger.get_epsilon(delta=delta, **_orders(accountant)))
-
-
-def _orders(accountant: str) -> dict[str, Any]:
-    """Return Rényi orders: Opacus' own, and ones that very large and very small budgets need."""
-    if accountant != "rdp":
-        return {}
-    orders = [1 + x / 10 for x in range(1, 100)] + list(range(12, 64))
-    return {"alphas": [1.01, 1.02, 1.05, *orders, 80, 128, 256, 512]}

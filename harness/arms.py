@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from harness.core.params import Params
 from harness.core.registry import DEFENSES
-from harness.plugins import PluginSpec
+from harness.naming import AND, WITHOUT
+from harness.plugins import PluginSpec, build
 from harness.reading.explain import Finding
 from harness.reading.problems import suggest
 from harness.reading.ranges import ranges_of
@@ -48,35 +49,96 @@ def arms_of(
             range.
         added: strengths that refinement put between those of the entry's range.
     """
+    found = _settings(label, parts, added)
+    return tuple(_arm(label, "", setting.specs, setting.swept, setting.values) for setting in found)
+
+
+def companions_of(
+    label: str, parts: Sequence[dict[str, Any]], added: Sequence[float] = ()
+) -> tuple[Arm, ...]:
+    """Return the arms that tell what the price of an entry's arms is made of.
+
+    A defence names its effects (`Defense.effects`); one arm goes without all of them, the next
+    without all but the first, and so on. What a sweep varies in an effect that is switched off
+    makes no arm of its own.
+
+    Args:
+        label: the entry's.
+        parts: as for `arms_of`.
+        added: as for `arms_of`.
+    """
+    arms: dict[str, Arm] = {}
+    for setting in _settings(label, parts, added):
+        effects = [build(DEFENSES, spec).effects() for spec in setting.specs]
+        names = list(dict.fromkeys(name for each in effects for name in each))
+        for index in range(len(names)):
+            gone = names[index:]
+            specs = tuple(
+                _without(spec, own, gone) for spec, own in zip(setting.specs, effects, strict=True)
+            )
+            kept = [
+                (place, field, value)
+                for (place, field), value in zip(setting.swept, setting.values, strict=True)
+                if not any(field in effects[place].get(name, {}) for name in gone)
+            ]
+            words = WITHOUT + AND.join(gone)
+            swept = [(place, field) for place, field, _ in kept]
+            arm = _arm(label, words, specs, swept, [value for _, _, value in kept])
+            arms.setdefault(arm.label, arm)
+    return tuple(arms.values())
+
+
+def _without(spec: PluginSpec, effects: dict[str, dict[str, Any]], gone: list[str]) -> PluginSpec:
+    """Return a part with some of its effects switched off."""
+    off = {field: value for name in gone for field, value in effects.get(name, {}).items()}
+    return spec.model_copy(update={"params": {**spec.params, **off}})
+
+
+class _Setting(NamedTuple):
+    """One combination of an entry's sweeps: its parts, and the swept fields with their values."""
+
+    specs: tuple[PluginSpec, ...]
+    swept: list[tuple[int, str]]
+    values: tuple[Any, ...]
+
+
+def _settings(
+    label: str, parts: Sequence[dict[str, Any]], added: Sequence[float]
+) -> Iterator[_Setting]:
     parts = [_listed(part, added) for part in parts]
     sweeps = [
         (index, field, part["params"][field])
         for index, part in enumerate(parts)
         for field in sorted(swept_fields(DEFENSES.get(part["use"]), part["params"]))
     ]
-    arms: list[Arm] = []
+    swept = [(index, field) for index, field, _ in sweeps]
     for values in itertools.product(*(options for _, _, options in sweeps)):
         chosen = [dict(part["params"]) for part in parts]
-        for (index, field, _), value in zip(sweeps, values, strict=True):
+        for (index, field), value in zip(swept, values, strict=True):
             chosen[index][field] = value
-        named = [
-            f"{field}={_short(value)}" for (_, field, _), value in zip(sweeps, values, strict=True)
-        ]
         specs = tuple(
             PluginSpec(label=label, use=part["use"], params=params)
             for part, params in zip(parts, chosen, strict=True)
         )
-        name, strength = _strength(specs, [(index, field) for index, field, _ in sweeps])
-        arms.append(
-            Arm(
-                label=" ".join([label, *named]),
-                parts=specs,
-                family=label,
-                strength_name=name,
-                strength=strength,
-            )
-        )
-    return tuple(arms)
+        yield _Setting(specs, swept, values)
+
+
+def _arm(
+    label: str,
+    words: str,
+    specs: tuple[PluginSpec, ...],
+    swept: list[tuple[int, str]],
+    values: Sequence[Any],
+) -> Arm:
+    named = [f"{field}={_short(value)}" for (_, field), value in zip(swept, values, strict=True)]
+    name, strength = _strength(specs, swept)
+    return Arm(
+        label=" ".join([label + words, *named]),
+        parts=specs,
+        family=label + words,
+        strength_name=name,
+        strength=strength,
+    )
 
 
 def _listed(part: dict[str, Any], added: Sequence[float]) -> dict[str, Any]:

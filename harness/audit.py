@@ -37,7 +37,8 @@ def score_budget(sheet: Sheet, case: Case, outcome: Outcome) -> None:
 def budget_words(budget: PrivacyBudget) -> str:
     """Return what a budget protects and how it was computed, in words."""
     place = "central" if budget.sees == "aggregates" else "local"
-    return f"{place}: {budget.unit}; sampling {budget.sampling}; {budget.accountant}"
+    words = f"{place}: {budget.unit}; sampling {budget.sampling}; {budget.accountant}"
+    return f"{words}; {budget.note}" if budget.note else words
 
 
 def score_audit(sheet: Sheet, case: Case, outcome: Outcome, label: str) -> None:

@@ -163,6 +163,12 @@ def _defenses(models: _Models) -> Schema:
     limits = {
         "under": {**_TEXTS, "description": "poisoning attacks under which it runs, or none"},
         "systems": {**_TEXTS, "description": "labels of the systems it runs on"},
+        "decompose": {
+            "type": "boolean",
+            "default": True,
+            "description": "also run it without its noise and clip, where nobody attacks, to tell "
+            "what its price is made of",
+        },
     }
     assert {"parts", *limits} == DefenseEntry.model_fields.keys()
     alone = {name: models.plugin(cls, limits, sweeps=True) for name, cls in DEFENSES}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from harness.arms import NO_DEFENSE, Arm, arms_of
+from harness.arms import NO_DEFENSE, Arm, arms_of, companions_of
 from harness.cells import NotRun
 from harness.core.attack import Attack, PoisoningAttack
 from harness.core.defense import Defense
@@ -112,8 +112,9 @@ class _Choice:
     """An arm with the restrictions of the entry it comes from."""
 
     arm: Arm
-    under: tuple[str, ...] | None
-    systems: tuple[str, ...] | None
+    under: tuple[str, ...] | None = None
+    systems: tuple[str, ...] | None = None
+    companion: bool = False
 
 
 def _spec(label: str, entry: PluginEntry) -> PluginSpec:
@@ -127,11 +128,14 @@ def _anchors(scenario: Scenario) -> Iterator[Combination]:
 
 
 def _choices(scenario: Scenario, added: Mapping[str, Sequence[float]]) -> list[_Choice]:
-    choices = [_Choice(NO_DEFENSE, None, None)]
+    choices = [_Choice(NO_DEFENSE)]
     for label, entry in scenario.defenses.items():
         parts = [part.model_dump(mode="json") for part in entry.parts]
         arms = arms_of(label, parts, added.get(label, ()))
         choices += [_Choice(arm, entry.under, entry.systems) for arm in arms]
+        if entry.decompose and (entry.under is None or NONE in entry.under):
+            arms = companions_of(label, parts, added.get(label, ()))
+            choices += [_Choice(arm, systems=entry.systems, companion=True) for arm in arms]
     return choices
 
 
@@ -154,6 +158,9 @@ def _of_system(
     reading = tuple(a for a in inference if not _attack_misses(a, system, label))
     for choice in choices:
         arm = choice.arm.label
+        if choice.companion:
+            combinations += _companion(spec, entry, choice)
+            continue
         if reason := _defense_misses(choice.arm, system, label):
             leave("defense", "not applicable", reason, arm)
             continue
@@ -174,6 +181,15 @@ def _of_system(
             if reason := _language_left_out(scenario, language, arm, name):
                 leave("language stage", "skipped", reason, arm, name)
     return combinations, not_run
+
+
+def _companion(spec: PluginSpec, entry: SystemEntry, choice: _Choice) -> list[Combination]:
+    """Return what a companion is run on: nobody attacks, and nothing is read from it."""
+    elsewhere = choice.systems is not None and spec.label not in choice.systems
+    if elsewhere or _defense_misses(choice.arm, SYSTEMS.get(entry.use), spec.label):
+        return []
+    never = LanguageCells(seeds=())
+    return [Combination(spec, entry.dataset, arm=choice.arm, language=never)]
 
 
 def _language_left_out(

@@ -62,11 +62,16 @@ class SystemEntry(PluginEntry):
 
 
 class DefenseEntry(Params):
-    """One defence or several at once; a parameter's list is a sweep."""
+    """One defence or several at once; a parameter's list is a sweep.
+
+    With ``decompose`` it also runs without its noise and clip, where nobody attacks, to tell what
+    its price is made of.
+    """
 
     parts: Annotated[tuple[PluginEntry, ...], Field(min_length=1)]
     under: tuple[str, ...] | None = None
     systems: tuple[str, ...] | None = None
+    decompose: bool = True
 
 
 class Scenario(Params):

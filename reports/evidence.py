@@ -17,6 +17,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from harness.naming import WITHOUT
 from harness.results import Interval, Row, paired_difference, paired_ratio
 from reports.seeds import DRAWS, agrees, over_seed_values, quotient, summary
 from reports.wording import clients_text, defense_text, metric_name
@@ -62,6 +63,11 @@ class Arm:
     def undefended(self) -> bool:
         """No defence at all."""
         return self.defense == "none"
+
+    @property
+    def companion(self) -> bool:
+        """Another arm without some of its effects, run to tell what the price is made of."""
+        return WITHOUT in self.family
 
     @property
     def text(self) -> str:
@@ -134,8 +140,12 @@ class Evidence:
         return [e for e in self.estimates if test(e)]
 
     def arms(self, kind: str = "federated") -> list[Arm]:
-        """Arms of one kind: by system, no defence first, then families by strength."""
-        found = dict.fromkeys(e.arm for e in self.estimates if e.arm.kind == kind)
+        """Arms of one kind: by system, no defence first, then families by strength.
+
+        Companions, which are no defences of their own, are left out.
+        """
+        own = (e.arm for e in self.estimates if e.arm.kind == kind and not e.arm.companion)
+        found = dict.fromkeys(own)
         systems = list(dict.fromkeys((a.dataset, a.system) for a in found))
         families = list(dict.fromkeys((a.family, a.strength_name) for a in found))
 

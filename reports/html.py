@@ -29,6 +29,7 @@ from harness.results import (
 )
 from reports.audits import HOW_TO_READ as AUDIT_HOW_TO_READ
 from reports.audits import audit_words, budget_tables, budgets, refuted, without_audits
+from reports.decomposition import decomposition_tables
 from reports.drawing import Drawing, styled
 from reports.evidence import Evidence
 from reports.figures import heat_map
@@ -119,7 +120,7 @@ def _page(
         "rule": RULE,
         "takeaways": takeaways(evidence, verdicts),
         "verdict_tables": verdict_tables(verdicts),
-        "price_tables": price_tables(evidence, verdicts),
+        "price_tables": [*price_tables(evidence, verdicts), *decomposition_tables(evidence)],
         "read_off": read_off_tables(trades),
         "read_off_rule": READ_OFF_RULE,
         "trade_off": [_picture(d) for d in trade_off],

@@ -31,7 +31,8 @@ def what_was_run(rows: Sequence[Row]) -> str:
     ran = [row for row in rows if row.status == "ok"] or rows
     audits = {row.attack for row in ran if row.metric == "epsilon_audited"}
     attacks = {a for row in ran for a in (row.attack, row.poisoning)} - audits - {"none"}
-    defenses = dict.fromkeys(arm_of(row) for row in ran if row.defense != "none")
+    arms = dict.fromkeys(arm_of(row) for row in ran if row.defense != "none")
+    defenses = [arm for arm in arms if not arm.companion]
     systems, anchors = (
         [label(s) for s in dict.fromkeys(row.system for row in rows if row.kind == kind)]
         for kind in ("federated", "anchor")

@@ -1,10 +1,12 @@
-"""Defences: up to four stages around a round, identity by default, and the privacy they claim."""
+"""Defences: up to five stages around a round, identity by default, and the privacy they claim."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
+
+from torch import Tensor
 
 from harness.core.audit import Neighbors, Surface
 from harness.core.messages import Aggregate, Message
@@ -13,6 +15,8 @@ from harness.core.seeds import Seeds
 
 M = TypeVar("M", bound=Message)
 Sampling = Literal["fixed", "poisson"]
+Memory = dict[str, Tensor]
+"""What a defence at the server remembers from round to round; kept in checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class PrivacyBudget:
         noise_multiplier: noise standard deviation over the clip norm; NaN if there is none.
         rounds: rounds of the training that the budget covers.
         releases: rounds of one client that it covers; None for all.
+        note: what else holds, such as for clients that it does not cover.
     """
 
     epsilon: float
@@ -68,6 +73,7 @@ class PrivacyBudget:
     noise_multiplier: float
     rounds: int
     releases: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,12 +141,35 @@ class Defense(Component):
         raise TypeError(f"{type(self).__name__} does not define aggregate")
 
     def on_server(self, aggregate: Aggregate, federation: Federation, seeds: Seeds) -> Aggregate:
-        """Change the aggregate before it is applied."""
+        """Change the aggregate before anybody sees it and before it is applied."""
+        return aggregate
+
+    def on_apply(self, aggregate: Aggregate, federation: Federation, memory: Memory) -> Aggregate:
+        """Return the change of the global model that the server makes of the aggregate.
+
+        The recorder, attacks and auditors have seen the aggregate by then: what happens here is
+        post-processing, and costs no privacy as long as it reads nothing else.
+
+        Args:
+            aggregate: after every server stage.
+            federation: public facts.
+            memory: this defence's own, empty before the first round. What is put into it is there
+                in the next round, also after an interruption; a training must keep nothing else.
+        """
         return aggregate
 
     def spent(self, federation: Federation) -> PrivacyBudget | None:
         """Return the budget spent by the whole training; None claims nothing."""
         return None
+
+    def effects(self) -> dict[str, dict[str, Any]]:
+        """Return what its price is made of, besides its rule, in the order in which it acts.
+
+        Each effect comes with the parameters that switch it off. A scenario runs the defence
+        without all of them, then adds one after the other, so that a report can tell the price of
+        the rule from that of each effect. Empty where there is nothing to take apart.
+        """
+        return {}
 
     def strength_value(self) -> float:
         """Return the value of the swept parameter, NaN if there is none."""

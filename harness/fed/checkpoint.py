@@ -1,7 +1,8 @@
 """A training on disk by round: an interruption changes no number and costs seconds at most.
 
 Nothing random is kept, because every stream is derived from the seed and the round (see
-`harness.core.seeds`). What is kept: the weights, the adversary's memory, the counters, and the
+`harness.core.seeds`). What is kept: the weights, the memories of the
+adversary and of the defences, the counters, and the
 recorded rounds, each of which is written once.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from harness.core.defense import Memory
 from harness.core.errors import RunError
 from harness.core.messages import Aggregate, Message, ModelAggregate, ModelUpdate
 from harness.core.observe import RoundRecord
@@ -37,6 +39,7 @@ class Progressing:
         state: the system's.
         next_round: the round that comes next.
         memory: the adversary's, between rounds.
+        defenses: each defence's, between rounds, by its place in the training.
         guard: refused updates.
         sent: mean bytes of a client, by round.
         records: recorded rounds.
@@ -45,6 +48,7 @@ class Progressing:
     state: Any
     next_round: int = 0
     memory: dict[str, object] = field(default_factory=dict[str, object])
+    defenses: dict[int, Memory] = field(default_factory=dict[int, Memory])
     guard: GuardRecord = field(default_factory=GuardRecord)
     sent: list[float] = field(default_factory=list[float])
     records: list[RoundRecord] = field(default_factory=list[RoundRecord])
@@ -96,6 +100,8 @@ class Checkpoints:
         self._waiting.clear()
         tensors = {f"weights.{name}": tensor for name, tensor in weights.items()}
         tensors |= {f"memory.{n}": v for n, v in now.memory.items() if isinstance(v, Tensor)}
+        for place, memory in now.defenses.items():
+            tensors |= {f"defense {place}.{name}": tensor for name, tensor in memory.items()}
         write_tensors(self._folder, f"round-{now.next_round:06d}", tensors, self._facts(now))
         for path in stored(self._folder, "round-")[:-KEPT]:
             path.unlink(missing_ok=True)
@@ -105,6 +111,7 @@ class Checkpoints:
         return {
             "identity": self._identity,
             "next_round": now.next_round,
+            "defenses": sorted(now.defenses),
             "memory": {n: v for n, v in now.memory.items() if not isinstance(v, Tensor)},
             "guard": {
                 "received": now.guard.received,
@@ -172,6 +179,7 @@ class Checkpoints:
             state=system.with_weights(start, _under("weights", tensors)),
             next_round=facts["next_round"],
             memory={**facts["memory"], **_under("memory", tensors)},
+            defenses={p: _under(f"defense {p}", tensors) for p in facts["defenses"]},
             guard=GuardRecord(
                 guard["received"],
                 Counter(guard["rejected"]),

@@ -2,7 +2,7 @@
 
 Order inside a round (it decides results): honest local work → client stages of the defences on
 honest rows → the adversary crafts the malicious rows → guard → aggregation (a defence's rule, or
-the system's own) → server stages in reverse order → record → apply.
+the system's own) → server stages in reverse order → record → apply stages in reverse order → apply.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _round(
         now.records.append(record)
         if checkpoints:
             checkpoints.keep(system, state, record)
-    now.state = system.apply(state, aggregate)
+    now.state = system.apply(state, _step(training, now, aggregate, federation))
 
 
 def _nobody(training: Training, state: Any) -> Message | None:
@@ -142,4 +142,14 @@ def _aggregated(
         aggregate = training.system.combine(state, messages, seeds.child("combine"))
     for place, defense in reversed(list(enumerate(training.defenses))):
         aggregate = defense.on_server(aggregate, federation, seeds.child("server stage", place))
+    return aggregate
+
+
+def _step(
+    training: Training, now: Progressing, aggregate: Aggregate, federation: Federation
+) -> Aggregate:
+    """Return what the defences' apply stages make of the aggregate that was seen."""
+    for place, defense in reversed(list(enumerate(training.defenses))):
+        memory = now.defenses.setdefault(place, {})
+        aggregate = defense.on_apply(aggregate, federation, memory)
     return aggregate

@@ -29,7 +29,7 @@ MAX_ARMS = 10_000
 """Most defence settings of a scenario; each of them is checked."""
 
 SYSTEM_KEYS = ("use", "dataset", "language_cells")
-DEFENSE_KEYS = ("use", "under", "systems")
+DEFENSE_KEYS = ("use", "under", "systems", "decompose")
 
 
 class Resolved(NamedTuple):

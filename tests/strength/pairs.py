@@ -146,7 +146,7 @@ def _codebook() -> Attack:
     return InverseCodebook(samples=16)
 
 
-LOCAL_NEUTRAL = LocalDP(noise_multiplier=0.0, clip_norm=BOUNDLESS).config
+LOCAL_NEUTRAL = LocalDP(noise_multiplier=0.0, clip_norm=BOUNDLESS, rows="sent").config
 CENTRAL_NEUTRAL = DPFedAvg(epsilon=None, noise_multiplier=0.0, clip_norm=BOUNDLESS).config
 NO_PROTECTION = dict.fromkeys((3, 4, 5), SERVER_SEES_IT_ALL)
 NO_CLAIM = {3: NO_ROBUSTNESS, 4: NO_ROBUSTNESS, 5: NO_CLOSED_FORM}

@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from defenses.accounting import calibrate, epsilon_spent
 from defenses.analytic_gaussian import delta_of, epsilon_of, mu_of
 from defenses.clipping import clip_update
-from defenses.dp_fedavg import DPFedAvg, calibrate, epsilon_spent
+from defenses.dp_fedavg import DPFedAvg
 from defenses.local_dp import LocalDP
 from harness.core.defense import Federation
 from harness.core.errors import RunError, ScenarioError
-from harness.core.messages import PAD, ModelAggregate, ModelUpdate
+from harness.core.messages import ModelAggregate, ModelUpdate
 from harness.core.seeds import Seeds
 from tests.unit.attacks.cases import DIM, NUM_ITEMS, rows_of, same, update
 
@@ -110,6 +111,7 @@ def test_the_server_clips_what_malicious_clients_did_not():
 
 @pytest.mark.parametrize(("z", "clip", "rate"), [(1.0, 1.0, 1.0), (3.0, 0.5, 1.0), (0.5, 2.0, 4.0)])
 def test_central_noise_has_the_stated_standard_deviation_on_every_coordinate(z, clip, rate):
+    """Whatever the server's rate is: what is seen is the noisy mean, and the rate comes after."""
     federation = replace(FEDERATION, num_items=4000)
     defense = ready(
         DPFedAvg(epsilon=None, noise_multiplier=z, clip_norm=clip, server_learning_rate=rate),
@@ -118,7 +120,7 @@ def test_central_noise_has_the_stated_standard_deviation_on_every_coordinate(z, 
     message = update(3).scaled(torch.zeros(3))
     aggregate = defense.on_server(defense.aggregate([message], federation), federation, Seeds(0))
     assert isinstance(aggregate, ModelAggregate)
-    expected, n = rate * z * clip / 10, aggregate.rows.numel()
+    expected, n = z * clip / 10, aggregate.rows.numel()
     # Five standard errors of a standard deviation from n draws, σ/√(2n): a variance read as a
     # standard deviation, or noise on the sent rows alone, is far outside.
     assert aggregate.rows.std().item() == pytest.approx(expected, rel=5 / math.sqrt(2 * n))
@@ -126,6 +128,9 @@ def test_central_noise_has_the_stated_standard_deviation_on_every_coordinate(z, 
     assert (aggregate.rows != 0).any(1).all(), "a row without noise shows who was not sent"
     assert (aggregate.dense["bias"] != 0).all()
     assert not torch.equal(aggregate.rows[0], aggregate.dense["bias"])
+    step = defense.on_apply(aggregate, federation, {})
+    torch.testing.assert_close(step.rows, rate * aggregate.rows)
+    torch.testing.assert_close(step.dense["bias"], rate * aggregate.dense["bias"])
 
 
 def test_noise_comes_after_the_clip():
@@ -189,17 +194,60 @@ def test_dp_configuration_errors():
         {"epsilon": None},
         {"epsilon": 200.0, "accountant": "prv"},
         {"clip_norm": 0.0},
+        {"clip_norm": None},
+        {"epsilon": None, "noise_multiplier": 1.0, "clip_norm": None},
+        {"epsilon": None, "noise_multiplier": 1e-200},
+        {"epsilon": None, "noise_multiplier": 1e200},
+        {"epsilon": 1e-300},
+        {"epsilon": 1e300},
     ):
         with pytest.raises(ValidationError):
             DPFedAvg(**values)
     with pytest.raises(ScenarioError, match="cannot be met"):
-        DPFedAvg(epsilon=1e-7, delta=1e-5).setup(FEDERATION)
+        DPFedAvg(epsilon=1e-3, delta=1e-5).setup(FEDERATION)
     with pytest.raises(ScenarioError, match="delta must be given"):
         DPFedAvg().setup(replace(FEDERATION, num_clients=1, cohort_size=1))
     with pytest.raises(RunError, match="setup"):
         DPFedAvg().spent(FEDERATION)
     assert DPFedAvg(epsilon=50.0, delta=0.5).check(FEDERATION, 0.0)
+    assert "delta above" in DPFedAvg(delta=0.5).check(FEDERATION, 0.0)[0]
+    assert "delta above" in LocalDP(delta=0.5).check(FEDERATION, 0.0)[0]
     assert not DPFedAvg(epsilon=8.0).check(FEDERATION, 0.0)
+
+
+@pytest.mark.parametrize("rate", [1e-4, 0.1, 1.0])
+@pytest.mark.parametrize("z", [1e-4, 1e-2, 1e2, 1e6])
+def test_every_noise_that_is_allowed_has_a_budget_that_is_not_negative(z, rate):
+    for rounds in (1, 1000):
+        assert 0 <= epsilon_spent(z, 1e-5, rate, rounds, "rdp") < math.inf
+        assert 0 <= epsilon_spent(z, 0.9, rate, rounds, "rdp") < math.inf
+
+
+def test_budgets_that_no_accountant_stands_end_in_one_line():
+    for z in (1e-200, 1e200):
+        with pytest.raises(ScenarioError, match="noise_multiplier is from") as caught:
+            epsilon_spent(z, 1e-5, 0.1, 10, "rdp")
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ScenarioError, match="proves nothing below"):
+        calibrate(1e-300, 1e-5, 0.1, 10, "rdp")
+
+
+@pytest.mark.parametrize("clip", [0.3, 5.0, 1e6])
+def test_what_is_released_moves_by_the_clip_at_most_with_one_client_more(clip):
+    """Sensitivity by brute force: leave out every client in turn, large and small ones."""
+    sizes = torch.tensor([0.01, 0.3, 1.0, 7.0, 1e3, 1e20])
+    message, defense = update(6).scaled(sizes), ready(DPFedAvg(clip_norm=clip))
+
+    def released(chosen):
+        found = defense.aggregate([message.select(chosen)], FEDERATION)
+        return torch.cat([*(d.flatten() for d in found.dense.values()), found.rows.flatten()])
+
+    everybody, moved = released(torch.ones(6, dtype=torch.bool)), []
+    for left_out in range(6):
+        moved.append(released(torch.arange(6) != left_out).sub(everybody).double().norm() * 10)
+    assert max(moved) <= clip * (1 + 1e-4)
+    if clip < 1e6:
+        assert max(moved) >= clip * (1 - 1e-4), "the bound is reached, so it is no accident"
 
 
 # The analytic Gaussian mechanism
@@ -229,67 +277,3 @@ def test_gaussian_known_value():
     sigma = math.sqrt(2 * math.log(1.25 / 1e-5)) / 0.5
     assert 0.3 < epsilon_of(1e-5, 1 / sigma) < 0.5
     assert epsilon_of(0.9, 0.1) == 0.0
-
-
-# Local DP
-
-
-def test_local_dp_without_noise_is_clipping_alone():
-    defense = ready(LocalDP(noise_multiplier=0.0, clip_norm=1e12))
-    assert same(defense.on_client(update(), FEDERATION, Seeds(0)), update())
-    assert defense.spent(FEDERATION) is None
-
-
-def test_local_noise_covers_the_whole_table_with_the_stated_deviation():
-    federation = replace(FEDERATION, num_items=3000)
-    defense = ready(LocalDP(noise_multiplier=0.25, clip_norm=2.0), federation)
-    silent = update(4).scaled(torch.zeros(4))
-    sent = defense.on_client(silent, federation, Seeds(0))
-    assert torch.equal(sent.row_ids, torch.arange(3000).repeat(4, 1))
-    n = sent.rows.numel()
-    assert sent.rows.std().item() == pytest.approx(0.5, rel=5 / math.sqrt(2 * n))
-    assert (sent.rows != 0).any(2).all() and (sent.dense["bias"] != 0).all()
-    correlation = torch.corrcoef(sent.rows.flatten(1)).fill_diagonal_(0).abs().max()
-    assert correlation < 5 / math.sqrt(n / 4), "two clients share their noise"
-
-
-def test_local_noise_is_added_to_the_clipped_update():
-    message = update(5)
-    defense = ready(LocalDP(noise_multiplier=1e-9, clip_norm=0.1))
-    sent = defense.on_client(message, FEDERATION, Seeds(0))
-    clipped = clip_update(message, 0.1)
-    for place in range(5):
-        got, rows = rows_of(sent, place), rows_of(clipped, place)
-        for item in range(NUM_ITEMS):
-            torch.testing.assert_close(
-                got[item], rows.get(item, torch.zeros(DIM)), atol=1e-7, rtol=0
-            )
-    assert PAD not in sent.row_ids
-
-
-def test_local_noise_does_not_depend_on_the_chunk():
-    defense, message = ready(LocalDP()), update(4)
-    whole = defense.on_client(message, FEDERATION, Seeds(0))
-    part = message.select(torch.tensor([False, True, False, True]))
-    alone = defense.on_client(part, FEDERATION, Seeds(0))
-    assert torch.equal(whole.rows[[1, 3]], alone.rows)
-    assert torch.equal(whole.dense["bias"][[1, 3]], alone.dense["bias"])
-
-
-@pytest.mark.parametrize(("releases", "count"), [("expected", 2), ("every round", 20)])
-def test_local_budget_composes_and_takes_twice_the_clip(releases, count):
-    defense = ready(LocalDP(noise_multiplier=4.0, releases=releases, delta=1e-5))
-    budget = defense.spent(FEDERATION)
-    assert budget.epsilon == pytest.approx(epsilon_of(1e-5, 2 * math.sqrt(count) / 4.0))
-    # Independent: Opacus' Rényi accountant at rate 1, noise over the sensitivity 2C.
-    bound = opacus_epsilon(4.0 / 2, 1.0, count, 1e-5)
-    assert budget.epsilon <= bound <= budget.epsilon * 1.25
-    assert f"{count} of 20 rounds" in budget.unit and "replaced" in budget.unit
-
-
-def test_local_budget_is_met_when_asked_for():
-    defense = ready(LocalDP(noise_multiplier=None, epsilon=3.0))
-    assert defense.spent(FEDERATION).epsilon == pytest.approx(3.0, rel=1e-6)
-    for values in ({"epsilon": 1.0}, {"noise_multiplier": None}, {"noise_multiplier": -1.0}):
-        with pytest.raises(ValidationError):
-            LocalDP(**values)

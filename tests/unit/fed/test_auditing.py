@@ -48,7 +48,7 @@ def test_the_claim_says_which_game_is_played():
         defense.setup(sizes)
     assert game_of([], sizes) == Game("add or remove", "aggregates", sizes.sampling_rate)
     assert game_of([central], sizes) == game_of([], sizes)
-    assert game_of([local], sizes) == Game("replace", "messages", 0.5, 2)
+    assert game_of([local], sizes) == Game("replace", "messages", 0.5, 3)
     assert claimed([central, local], sizes) is None
 
 

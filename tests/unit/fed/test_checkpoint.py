@@ -9,6 +9,7 @@ import torch
 
 from attacks.a_hum import AHum
 from defenses.dp_fedavg import DPFedAvg
+from defenses.local_dp import LocalDP
 from defenses.trimmed_mean import TrimmedMean
 from harness.core.errors import Interrupted
 from harness.fed.checkpoint import KEPT, Checkpoints
@@ -24,6 +25,17 @@ def _training(kind):
         "plain": {},
         "attacked": {"attack": AHum(), "malicious": (1, 2, 3), "defenses": (TrimmedMean(),)},
         "private": {"defenses": (DPFedAvg(epsilon=1000.0),)},
+        "adaptive": {
+            "defenses": (
+                DPFedAvg(
+                    epsilon=1000.0,
+                    server_optimizer="adam",
+                    server_learning_rate=0.01,
+                    server_moments="row",
+                ),
+                LocalDP(noise_multiplier=0.01, server_optimizer="momentum"),
+            )
+        },
     }
     return toy_training(rounds=ROUNDS, record=(0, 2, 4), **parts[kind])
 
@@ -69,7 +81,7 @@ def _resumed(training, folder, name="toy"):
     return federate(training, toy_state(training), checkpoints), said
 
 
-@pytest.mark.parametrize("kind", ["plain", "attacked", "private"])
+@pytest.mark.parametrize("kind", ["plain", "attacked", "private", "adaptive"])
 @pytest.mark.parametrize("rounds", [1, 3, ROUNDS])
 def test_a_resumed_training_equals_an_uninterrupted_one(kind, rounds, tmp_path):
     whole = federate(_training(kind), toy_state(_training(kind)))
