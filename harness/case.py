@@ -145,6 +145,8 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
             recorded_rounds(cell.record.rounds, system.num_rounds()), cell.record.clients
         ),
         reject_share=cell.limits.reject_share,
+        refused_rounds=cell.limits.refused_rounds,
+        norm_ratio=cell.limits.norm_ratio,
         seeds=seeds.child("training"),
         progress=progress,
         arithmetic=cell.arithmetic,

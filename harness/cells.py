@@ -165,6 +165,7 @@ def training_key(cell: Cell) -> str:
             "noisy": cell.noisy.model_dump(mode="json") if cell.noisy.fraction else None,
             "seed": cell.seed,
             "language": cell.language,
+            **({} if cell.limits.norm_ratio is None else {"norm_ratio": cell.limits.norm_ratio}),
             **({} if cell.arithmetic == ON_CPU else {"arithmetic": list(cell.arithmetic)}),
         }
     )

@@ -150,7 +150,13 @@ def score_cost(sheet: Sheet, outcome: Outcome, seconds: dict[str, float]) -> Non
     if outcome.federation.num_rounds:
         sheet.figure("upload_mb", outcome.bytes_up / 2**20, **lower)
         rejected = sum(outcome.guard.rejected.values())
-        sheet.figure("updates_rejected", rejected, n=outcome.guard.received, **lower)
+        sheet.figure(
+            "updates_rejected",
+            rejected,
+            n=outcome.guard.received,
+            reason=outcome.guard.words(),
+            **lower,
+        )
         sheet.figure("empty_rounds", outcome.guard.empty_rounds, **lower)
     sheet.figure("seconds", sum(seconds.values()), **lower)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -200,6 +200,16 @@ def changes_bytes(compute: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Limits(Params):
-    """A run fails when more than this share of the updates was rejected."""
+    """What the server refuses, and when a run fails of it.
+
+    Attributes:
+        reject_share: a run fails when more than this share of the updates was rejected.
+        refused_rounds: a run fails when, in so many rounds in a row, nothing was left of what
+            arrived; the model stands still in such a round.
+        norm_ratio: updates longer than so many times the cohort's median are refused; null refuses
+            none for its length alone. The cohort is then held whole, whatever its size.
+    """
 
     reject_share: Share = 0.5
+    refused_rounds: Annotated[int, Field(ge=1, le=1_000_000)] = 3
+    norm_ratio: Annotated[float, Field(gt=1)] | None = None

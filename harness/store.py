@@ -12,8 +12,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -51,6 +52,8 @@ def write_tensors(
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if path.is_dir():
+            discard(path)
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -67,6 +70,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         Damaged: the file is gone, cut short, altered, or no safetensors file.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise Damaged(f"{path}: not a file")
         content = path.read_bytes()
     except OSError as error:
         raise Damaged(f"{path}: {error.strerror or error}") from error
@@ -74,8 +79,38 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise Damaged(f"{path}: its content is not what its name says")
     # After the hash: a header length of 2**60 in a damaged file must not be believed.
     length = int.from_bytes(content[:8], "little")
-    facts = json.loads(content[8 : 8 + length])["__metadata__"]["facts"]
-    return load(content), json.loads(facts)
+    try:
+        facts = json.loads(content[8 : 8 + length])["__metadata__"]["facts"]
+        parsed: Any = json.loads(facts, parse_constant=_no_number)
+        tensors = load(content)
+    except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
+        raise Damaged(f"{path}: no file of tensors and facts ({type(error).__name__})") from error
+    if not isinstance(parsed, dict):
+        raise Damaged(f"{path}: its facts are no mapping")
+    return tensors, cast("dict[str, Any]", parsed)
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
+
+
+def discard(path: Path) -> None:
+    """Remove a file that is not to be used; a folder in its place is moved aside, never deleted.
+
+    Raises:
+        RunError: it can't be removed.
+    """
+    try:
+        if not path.is_dir() or path.is_symlink():
+            path.unlink(missing_ok=True)
+            return
+        aside, count = path.with_name(f"aside-{path.name}"), 0
+        while aside.exists():
+            count += 1
+            aside = path.with_name(f"aside-{count}-{path.name}")
+        path.rename(aside)
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror or error}") from error
 
 
 def stored(folder: Path, stem: str) -> list[Path]:

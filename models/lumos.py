@@ -37,7 +37,7 @@ from torch import Tensor
 
 from harness.core.averaging import average
 from harness.core.local import LocalSpec, LocalTask, Work
-from harness.core.messages import Aggregate, Message, ModelAggregate, ModelSum, ModelUpdate
+from harness.core.messages import Aggregate, Form, Message, ModelAggregate, ModelSum, ModelUpdate
 from harness.core.observe import Catalogue
 from harness.core.params import Paper
 from harness.core.registry import SYSTEMS
@@ -239,6 +239,10 @@ class Lumos(System):
     def nobody(self, state: LumosState) -> ModelUpdate:
         """Return an update of the model by no client."""
         return ModelUpdate.of_nobody(state.model.dense, state.model.table)
+
+    def form(self, state: LumosState) -> Form:
+        """Return the form of an update of the model that is sent out."""
+        return Form.like(self.nobody(state), below={"row_ids": len(state.model.table)})
 
     def combine(
         self, state: LumosState, messages: Iterable[Message], seeds: Seeds

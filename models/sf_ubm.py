@@ -25,8 +25,9 @@ from pydantic import Field
 from torch import Tensor
 
 from harness.core.clusters import k_means
+from harness.core.errors import RunError
 from harness.core.local import Work
-from harness.core.messages import Aggregate, CentroidReturn, EmbeddingUpload, Message
+from harness.core.messages import Aggregate, CentroidReturn, EmbeddingUpload, Form, Message
 from harness.core.observe import Catalogue
 from harness.core.params import Paper, Params
 from harness.core.registry import SYSTEMS
@@ -206,12 +207,17 @@ class SfUbm(System):
         """Upload every item's text vector; perturbation is the defence's client stage."""
         yield EmbeddingUpload(state.owner, state.text)
 
+    def form(self, state: SfUbmState) -> Form:
+        """Return the form of an upload: one vector for each item of the domain."""
+        nobody = EmbeddingUpload(state.owner[:0], state.text[:0])
+        rows = {place: domain.num_items for place, domain in enumerate(state.domains)}
+        return Form.like(nobody, rows=rows)
+
     def combine(
         self, state: SfUbmState, messages: Iterable[Message], seeds: Seeds
     ) -> CentroidReturn:
         """Cluster all uploads (or each domain's own) and return each item its centre."""
-        (message,) = messages
-        assert isinstance(message, EmbeddingUpload)
+        message = EmbeddingUpload.join([m for m in messages if isinstance(m, EmbeddingUpload)])
         config: SfUbmConfig = self.config
         groups = torch.zeros_like(message.domain) if config.federated else message.domain
         vectors = torch.zeros_like(message.vectors)
@@ -230,9 +236,17 @@ class SfUbm(System):
         return CentroidReturn(message.domain, vectors, assignment)
 
     def apply(self, state: SfUbmState, aggregate: Aggregate) -> SfUbmState:
-        """Store the returned centroids."""
+        """Store the returned centroids; a domain whose upload was refused gets none.
+
+        Raises:
+            RunError: the target domain gets none.
+        """
         assert isinstance(aggregate, CentroidReturn)
-        return replace(state, centroids=aggregate.vectors)
+        if not bool((aggregate.domain == 0).any()):
+            raise RunError("the target domain's upload was refused, so it gets no centroids")
+        centroids = torch.full_like(state.text, float("nan"))
+        centroids[torch.isin(state.owner, aggregate.domain)] = aggregate.vectors
+        return replace(state, centroids=centroids)
 
     def release(self, state: SfUbmState, seeds: Seeds) -> SfUbmReleased:
         """Pre-train SASRec, distil (stage 1c) and train the language stage (stage 2)."""

@@ -9,12 +9,11 @@ from collections.abc import Iterable
 from itertools import chain
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from harness.core.errors import RunError
 from harness.core.item_rows import read_items
-from harness.core.messages import PAD, Message, ModelAggregate, ModelSum, ModelUpdate
+from harness.core.messages import Message, ModelAggregate, ModelSum, ModelUpdate
 
 
 class RunningSum:
@@ -105,19 +104,16 @@ def _mean(chunk: ModelSum, *, over_cohort: bool) -> ModelAggregate:
 
 
 def join_updates(messages: Iterable[Message]) -> ModelUpdate:
-    """Join a cohort's chunks into one message, in their order."""
-    parts = [message for message in messages if isinstance(message, ModelUpdate)]
+    """Join a cohort's chunks into one message, in their order.
+
+    Raises:
+        RunError: there is no chunk, or one of another kind.
+    """
+    parts: list[ModelUpdate] = []
+    for message in messages:
+        if not isinstance(message, ModelUpdate):
+            raise RunError(f"a {type(message).__name__} stands among model updates")
+        parts.append(message)
     if not parts:
         raise RunError("no client of the cohort has a training pair; check min_length")
-    if len(parts) == 1:
-        return parts[0]
-    width = max(part.row_ids.shape[1] for part in parts)
-    return ModelUpdate(
-        clients=torch.cat([part.clients for part in parts]),
-        dense={n: torch.cat([part.dense[n] for part in parts]) for n in parts[0].dense},
-        row_ids=torch.cat(
-            [F.pad(p.row_ids, (0, width - p.row_ids.shape[1]), value=PAD) for p in parts]
-        ),
-        rows=torch.cat([F.pad(p.rows, (0, 0, 0, width - p.rows.shape[1])) for p in parts]),
-        num_examples=torch.cat([part.num_examples for part in parts]),
-    )
+    return ModelUpdate.join(parts)

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from harness.core.wire import Aggregate as Aggregate
+from harness.core.wire import Form as Form
+from harness.core.wire import Message as Message
+
 PAD = -1
 """Row id that marks unused slots of :attr:`ModelUpdate.row_ids`."""
 
-
-class Message:
-    """Anything a client sends to the server."""
-
-    def __len__(self) -> int:
-        """Return the length of the leading axis: clients, or uploaded vectors."""
-        return 0
-
-    def bytes_per_client(self) -> float:
-        """Return the mean bytes that a client sends."""
-        return 0.0
+MAX_EXAMPLES = 1_000_000
+"""Largest number of training positions that a single user can have."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,7 @@ class ModelUpdate(Message):
     row_ids: Int[Tensor, "client row"]
     rows: Float[Tensor, "client row dim"]
     num_examples: Int[Tensor, " client"]
+    ragged: ClassVar[Mapping[str, float]] = {"row_ids": PAD, "rows": 0.0}
 
     @classmethod
     def of_nobody(
@@ -56,31 +53,6 @@ class ModelUpdate(Message):
         }
         return cls(none, deltas, none.reshape(0, 0), table.new_zeros(0, 0, table.shape[1]), none)
 
-    def __len__(self) -> int:
-        return len(self.clients)
-
-    def select(self, keep: Bool[Tensor, " client"]) -> ModelUpdate:
-        """Return the message of the clients where ``keep`` is true."""
-        return ModelUpdate(
-            clients=self.clients[keep],
-            dense={name: delta[keep] for name, delta in self.dense.items()},
-            row_ids=self.row_ids[keep],
-            rows=self.rows[keep],
-            num_examples=self.num_examples[keep],
-        )
-
-    def ordered(self, order: Int[Tensor, " client"]) -> ModelUpdate:
-        """Return the message where the client at place ``i`` now stands at ``order[i]``."""
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order))
-        return ModelUpdate(
-            clients=self.clients[back],
-            dense={name: delta[back] for name, delta in self.dense.items()},
-            row_ids=self.row_ids[back],
-            rows=self.rows[back],
-            num_examples=self.num_examples[back],
-        )
-
     def scaled(self, factor: Float[Tensor, " client"]) -> ModelUpdate:
         """Return the message with every client's deltas multiplied by its factor."""
 
@@ -91,12 +63,37 @@ class ModelUpdate(Message):
             self, dense={n: scale(d) for n, d in self.dense.items()}, rows=scale(self.rows)
         )
 
-    def norms(self) -> Float[Tensor, " client"]:
-        """Return each client's ℓ2 norm over all deltas (float64: 1e30 must not overflow)."""
-        total = self.rows.double().flatten(1).square().sum(1)
-        for delta in self.dense.values():
-            total = total + delta.double().flatten(1).square().sum(1)
-        return total.sqrt()
+    def values(self) -> list[Tensor]:
+        """Return all deltas."""
+        return [self.rows, *self.dense.values()]
+
+    def misfit(self, form: Form | None) -> str:
+        """Return why this is no message of the announced form: rows and ids must match too."""
+        if said := super().misfit(form):
+            return said
+        if self.row_ids.dtype != torch.int64 or self.row_ids.dim() != 2 or self.rows.dim() != 3:
+            return "row_ids and rows are no ids and rows"
+        if self.row_ids.shape[1] != self.rows.shape[1]:
+            return f"row_ids has {self.row_ids.shape[1]} slots, rows has {self.rows.shape[1]}"
+        if self.num_examples.dim() != 1 or self.num_examples.is_floating_point():
+            return "num_examples is no whole number for each client"
+        return ""
+
+    def faults(self, form: Form | None) -> list[tuple[str, Bool[Tensor, " client"]]]:
+        """Return clients whose ids or counts are impossible."""
+        ordered = self.row_ids.sort(1).values
+        twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PAD)
+        beyond = torch.zeros(len(self), dtype=torch.bool)
+        if ordered.numel():
+            top = None if form is None else form.below.get("row_ids")
+            beyond = ordered[:, 0] < PAD
+            beyond = beyond if top is None else beyond | (ordered[:, -1] >= top)
+        return [
+            ("row_ids out of range", beyond),
+            ("row repeated", twice.any(1)),
+            ("no examples", self.num_examples <= 0),
+            ("too many examples", self.num_examples > MAX_EXAMPLES),
+        ]
 
     def bytes_per_client(self) -> float:
         """Mean bytes a client sends: its dense deltas, its rows, and an 8-byte id a row."""
@@ -129,9 +126,28 @@ class ModelSum(Message):
     rows: Float[Tensor, "row dim"]
     senders: Int[Tensor, " row"]
     num_examples: Int[Tensor, " client"]
+    sums: ClassVar[type[Message] | None] = ModelUpdate
 
-    def __len__(self) -> int:
-        return len(self.clients)
+    def values(self) -> list[Tensor]:
+        """Return all sums."""
+        return [*self.dense.values(), self.rows]
+
+    def misfit(self, form: Form | None) -> str:
+        """Return why this is no sum of messages of the announced form."""
+        if any(not isinstance(part, Tensor) or part.is_meta for _, part in self.contents()):
+            return "something in the sum is no tensor"
+        ids, rows = self.item_ids, self.rows
+        if (
+            ids.dtype != torch.int64
+            or ids.dim() != 1
+            or not len(ids) == len(rows) == len(self.senders)
+        ):
+            return "item_ids, rows and senders do not match"
+        if self.clients.dtype != torch.int64 or self.clients.shape != self.num_examples.shape:
+            return "clients and num_examples do not match"
+        if len(ids.unique()) != len(ids) or (len(ids) and int(ids.min()) < 0):
+            return "item_ids repeat an item or are negative"
+        return "" if form is None else _summed_misfit(self.dense, self.item_ids, self.rows, form)
 
     def bytes_per_client(self) -> float:
         """Mean bytes a client would send in the open."""
@@ -151,24 +167,32 @@ class EmbeddingUpload(Message):
 
     domain: Int[Tensor, " upload"]
     vectors: Float[Tensor, "upload dim"]
+    many_rows: ClassVar[bool] = True
 
-    def __len__(self) -> int:
-        return len(self.domain)
+    @property
+    def sent_by(self) -> Int[Tensor, " upload"]:
+        """Client (domain) of each vector."""
+        return self.domain
 
     def bytes_per_client(self) -> float:
         """Mean bytes a domain sends."""
-        return (
-            self.vectors.numel() * self.vectors.element_size() / max(1, len(self.domain.unique()))
-        )
+        return self.vectors.nbytes / max(1, len(self.domain.unique()))
+
+    def misfit(self, form: Form | None) -> str:
+        """Return why this is no upload of the announced form: domains must come in order."""
+        if said := super().misfit(form):
+            return said
+        return "domain is not sorted" if bool((self.domain.diff() < 0).any()) else ""
 
 
 @dataclass(frozen=True)
 class Silence(Message):
     """Nothing is sent: the system trains without a federation (an anchor)."""
 
-
-class Aggregate:
-    """What the server makes of a round's messages."""
+    @property
+    def sent_by(self) -> Int[Tensor, " row"]:
+        """Nobody."""
+        return torch.zeros(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -184,6 +208,16 @@ class ModelAggregate(Aggregate):
     dense: dict[str, Float[Tensor, "*shape"]]
     row_ids: Int[Tensor, " row"]
     rows: Float[Tensor, "row dim"]
+
+    def misfit(self, form: Form | None) -> str:
+        """Return why this is no change of the model that the form is about."""
+        if said := super().misfit(form):
+            return said
+        if self.row_ids.dim() != 1 or len(self.row_ids) != len(self.rows):
+            return "row_ids and rows do not match"
+        if len(self.row_ids.unique()) != len(self.row_ids) or bool((self.row_ids < 0).any()):
+            return "row_ids repeat an item or are negative"
+        return "" if form is None else _summed_misfit(self.dense, self.row_ids, self.rows, form)
 
 
 @dataclass(frozen=True)
@@ -214,6 +248,33 @@ class RowGroups:
     item_ids: Int[Tensor, " item"]
     members: Float[Tensor, "item sender dim"]
     senders: Int[Tensor, "item sender"]
+
+
+def _summed_misfit(
+    dense: Mapping[str, Tensor],
+    item_ids: Int[Tensor, " row"],
+    rows: Float[Tensor, "row dim"],
+    form: Form,
+) -> str:
+    """Return in what deltas without a client axis differ from the announced updates."""
+    announced = {name for name in form.shapes if name.startswith("dense.")}
+    if odd := {f"dense.{name}" for name in dense} ^ announced:
+        return f"{min(odd)} is missing or was not announced"
+    for name, delta in dense.items():
+        if said := form.difference(f"dense.{name}", delta.dtype, tuple(delta.shape)):
+            return said
+    if said := form.difference("rows", rows.dtype, (0, *rows.shape[1:])):
+        return said
+    top = form.below.get("row_ids")
+    return "item ids out of range" if top is not None and bool((item_ids >= top).any()) else ""
+
+
+def largest(dense: Mapping[str, Tensor], rows: Float[Tensor, "row dim"]) -> float:
+    """Return the largest absolute value of a sum of updates; NaN where there is one."""
+    # Many small tensors are faster joined than one by one.
+    joined = torch.cat([delta.flatten() for delta in dense.values()]) if dense else rows
+    ends = [end for tensor in (joined, rows) if tensor.numel() for end in torch.aminmax(tensor)]
+    return torch.stack(ends).abs().max().item() if ends else 0.0
 
 
 def rows_by_item(update: ModelUpdate) -> list[RowGroups]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.core.defense import Federation
 from harness.core.device import Device
 from harness.core.local import Work
-from harness.core.messages import Aggregate, Message
+from harness.core.messages import Aggregate, Form, Message
 from harness.core.observe import Catalogue, ModelHandle
 from harness.core.params import Component
 from harness.core.seeds import Seeds
@@ -225,6 +225,13 @@ class System(Component):
 
     def nobody(self, state: Any) -> Message | None:
         """Return the message of no client, where a rule can make something of it."""
+        return None
+
+    def form(self, state: Any) -> Form | None:
+        """Return the form that a client's message must have in this state, as announced to all.
+
+        None checks what can be told without it: numbers, senders, and the kind's own rules.
+        """
         return None
 
     def combine(self, state: Any, messages: Iterable[Message], seeds: Seeds) -> Aggregate:

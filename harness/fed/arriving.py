@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,19 +14,20 @@ from torch import Tensor
 
 from harness.core.attack import AttackContext, PoisoningAttack
 from harness.core.audit import Audit
-from harness.core.averaging import join_updates
 from harness.core.defense import DataPlan, Federation
 from harness.core.errors import RunError
 from harness.core.local import Work
-from harness.core.messages import Message, ModelSum, ModelUpdate
+from harness.core.messages import Form, Message, ModelUpdate
 from harness.core.observe import RoundRecord, Transcript, View
 from harness.core.seeds import Seeds
 from harness.fed.auditing import audit_seeds, game_of, play
 from harness.fed.checkpoint import Progressing
-from harness.fed.guard import admit
+from harness.fed.guard import admit, within_ratio
 from harness.fed.local import BatchedTrainer
 from harness.fed.population import Roles
 from harness.fed.training import Training
+
+M = TypeVar("M", bound=Message)
 
 
 class Arriving:
@@ -40,6 +41,12 @@ class Arriving:
         self._federation = federation
         self._facts = facts
         self._bytes, self._senders = 0.0, 0
+        self._invited: frozenset[int] = frozenset()
+
+    @property
+    def anything(self) -> bool:
+        """Whether a client has sent anything so far, admitted or not."""
+        return self._senders > 0
 
     def bytes_per_client(self) -> float:
         """Return the mean bytes that a client has sent so far."""
@@ -47,14 +54,22 @@ class Arriving:
 
     def chunks(self, seeds: Seeds) -> Iterator[Message]:
         """Train the cohort; yield what the server admits of each chunk, never an empty one."""
-        messages = self._staged(seeds)
+        admitted = self._admitted(seeds)
+        ratio = self._training.norm_ratio
+        if ratio is None:
+            return admitted
+        return within_ratio(list(admitted), ratio, self._federation.round_index, self._now.guard)
+
+    def _admitted(self, seeds: Seeds) -> Iterator[Message]:
+        messages, guard = self._staged(seeds), self._now.guard
         if self._training.threat.active:
             messages = iter(self._crafted(list(messages), seeds))
-        seen: set[int] = set()
+        form, seen = self._training.system.form(self._now.state), set[int]()
         for message in messages:
             self._bytes += message.bytes_per_client() * len(message)
             self._senders += len(message)
-            admitted = admit(message, self._federation.round_index, self._now.guard, seen)
+            index = self._federation.round_index
+            admitted = admit(message, index, guard, seen, form, self._invited)
             if len(admitted):
                 yield admitted
 
@@ -67,8 +82,10 @@ class Arriving:
         cohort = draw_cohort(training, self._federation, seeds)
         if not len(cohort):
             return
+        self._invited = frozenset(cohort.tolist())
         summed = not (
             training.threat.active
+            or training.norm_ratio is not None
             or training.recorder.wants(index)
             or any(d.reads_updates() for d in training.defenses)
         )
@@ -82,18 +99,19 @@ class Arriving:
             memory_bytes=training.memory_bytes,
             progress=training.progress,
         )
+        start = 0
         for message in training.system.local(self._now.state, work):
-            yield _client_stages(training, message, self._federation, seeds)
+            malicious = _malicious_rows(message, training.threat.roles, start)
+            start += len(message)
+            yield _client_stages(training, message, malicious, self._federation, seeds)
 
     def _crafted(self, messages: list[Message], seeds: Seeds) -> list[Message]:
         """Let the adversary replace the malicious rows; the chunks stay as they were."""
         if not messages:
             return messages
-        whole = join_updates(messages) if isinstance(messages[0], ModelUpdate) else messages[0]
+        whole = type(messages[0]).join(messages)
         crafted = self._craft(whole)
-        if not isinstance(crafted, ModelUpdate):
-            return [crafted]
-        _check_shape(whole, crafted, self._training.threat.attack)
+        _check_form(whole, crafted, self._training.threat.attack)
         crafted, exists = self._audited(crafted, seeds)
         starts = np.cumsum([0, *(len(message) for message in messages)])
         rows = torch.arange(len(crafted))
@@ -103,12 +121,14 @@ class Arriving:
         ]
         return [part for part in parts if len(part)]
 
-    def _audited(self, crafted: ModelUpdate, seeds: Seeds) -> tuple[ModelUpdate, Tensor]:
+    def _audited(self, crafted: Message, seeds: Seeds) -> tuple[Message, Tensor]:
         """In an audit, let the coins decide; canaries then pass the client stages as all do."""
         training = self._training
         everybody = torch.ones(len(crafted), dtype=torch.bool)
         if not isinstance(training.threat.attack, Audit):
             return crafted, everybody
+        if not isinstance(crafted, ModelUpdate):
+            raise RunError(f"{training.threat.attack.name}: a {type(crafted).__name__} can't be")
         malicious = _malicious_rows(crafted, training.threat.roles)
         game = game_of(training.defenses, self._federation)
         played, exists = play(crafted, malicious, training.threat, game)
@@ -140,59 +160,60 @@ class Arriving:
 
 
 def _client_stages(
-    training: Training, message: Message, federation: Federation, seeds: Seeds
+    training: Training,
+    message: Message,
+    malicious: Bool[Tensor, " row"],
+    federation: Federation,
+    seeds: Seeds,
 ) -> Message:
     """Apply the client stages to honest clients; a malicious client skips them."""
     if not training.defenses:
         return message
-    malicious = _malicious_rows(message, training.threat.roles)
-    mixed = training.threat.attack is not None and bool(malicious.any())
-    if not mixed or not isinstance(message, ModelUpdate):
+    if training.threat.attack is None or not bool(malicious.any()):
         return _staged_by_all(training, message, federation, seeds)
-    return _staged_rows(training, message, ~malicious, federation, seeds)
+    if not message.many_rows:
+        return _staged_rows(training, message, ~malicious, federation, seeds)
+    # Rows of one client belong together: all are staged, and the malicious ones put back.
+    staged = _staged_by_all(training, message, federation, seeds)
+    if said := staged.misfit(Form.like(message)):
+        raise RunError(f"malicious rows can't skip the client stages: {said}")
+    return staged.put(malicious, message)
 
 
 def _staged_rows(
     training: Training,
-    message: ModelUpdate,
+    message: M,
     chosen: Bool[Tensor, " row"],
     federation: Federation,
     seeds: Seeds,
-) -> ModelUpdate:
+) -> M:
     """Apply the client stages to some of the clients, in the order of the message."""
     if not bool(chosen.any()):
         return message
     staged = _staged_by_all(training, message.select(chosen), federation, seeds)
-    joined = join_updates([staged, message.select(~chosen)])
+    joined = type(message).join([staged, message.select(~chosen)])
     # Back into the order of the chunk.
     return joined.ordered(torch.cat([chosen.nonzero(), (~chosen).nonzero()]).flatten())
 
 
-def _staged_by_all(
-    training: Training, message: Message, federation: Federation, seeds: Seeds
-) -> Message:
+def _staged_by_all(training: Training, message: M, federation: Federation, seeds: Seeds) -> M:
     for place, defense in enumerate(training.defenses):
         message = defense.on_client(message, federation, seeds.child("client stage", place))
     return message
 
 
-def _check_shape(honest: Message, crafted: ModelUpdate, attack: PoisoningAttack | None) -> None:
-    """Raise where an attack gives back something that is no update of the same cohort.
+def _check_form(honest: Message, crafted: Message, attack: PoisoningAttack | None) -> None:
+    """Raise where an attack gives back something that is no message of the same cohort.
 
     A malformed update of one client cannot exist here, where clients are an axis of one tensor; a
     malformed cohort is a mistake in the attack's code, and aggregating it would be one too.
     """
-    assert isinstance(honest, ModelUpdate)
-
-    def form(update: ModelUpdate) -> dict[str, Any]:
-        shapes = {name: tuple(delta.shape[1:]) for name, delta in update.dense.items()}
-        return {"clients": update.clients.tolist(), "dim": update.rows.shape[-1], **shapes}
-
-    before, after = form(honest), form(crafted)
-    wrong = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    if wrong:
+    said = crafted.misfit(Form.like(honest))
+    if not said and not torch.equal(honest.sent_by, crafted.sent_by):
+        said = "its clients are others"
+    if said:
         name = "the attack" if attack is None else f"attack {attack.name}"
-        raise RunError(f"{name} changed the form of the round's message: {', '.join(wrong)}")
+        raise RunError(f"{name} changed the form of the round's message: {said}")
 
 
 def draw_cohort(training: Training, federation: Federation, seeds: Seeds) -> Int[Tensor, " client"]:
@@ -205,8 +226,17 @@ def draw_cohort(training: Training, federation: Federation, seeds: Seeds) -> Int
     return torch.from_numpy(chosen)
 
 
-def _malicious_rows(message: Message, roles: Roles) -> Bool[Tensor, " row"]:
-    """Which rows of a message the adversary controls: by client, or by uploaded vector."""
+def _malicious_rows(message: Message, roles: Roles, start: int = 0) -> Bool[Tensor, " row"]:
+    """Which rows of a message the adversary controls: by client, or by uploaded row.
+
+    Args:
+        message: a chunk of the cohort, or all of it.
+        roles: of the clients, or of all rows where a client sends several.
+        start: rows of the cohort before this chunk.
+    """
     malicious = torch.from_numpy(roles.malicious)
-    by_client = isinstance(message, ModelUpdate | ModelSum)
-    return malicious[message.clients] if by_client else malicious
+    if not message.many_rows:
+        return malicious[message.sent_by]
+    if start + len(message) > len(malicious):
+        raise RunError(f"{start + len(message)} rows were sent, {len(malicious)} have a role")
+    return malicious[start : start + len(message)]

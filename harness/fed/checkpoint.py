@@ -9,26 +9,24 @@ recorded rounds, each of which is written once.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from harness.core.defense import Memory
-from harness.core.errors import RunError
-from harness.core.messages import Aggregate, Message, ModelAggregate, ModelUpdate
 from harness.core.observe import RoundRecord
 from harness.core.system import System
+from harness.fed.believing import Believed, believed, identity_of
 from harness.fed.guard import GuardRecord
-from harness.store import Damaged, read_tensors, stored, write_tensors
+from harness.fed.rereading import under
+from harness.fed.training import Training
+from harness.store import Damaged, discard, read_tensors, stored, write_tensors
 
 KEPT = 2
 """Rounds on disk: the newest, and one to go back to where that is damaged."""
-
-_KINDS: dict[str, type[Any]] = {"ModelUpdate": ModelUpdate, "ModelAggregate": ModelAggregate}
 
 
 @dataclass
@@ -104,7 +102,7 @@ class Checkpoints:
             tensors |= {f"defense {place}.{name}": tensor for name, tensor in memory.items()}
         write_tensors(self._folder, f"round-{now.next_round:06d}", tensors, self._facts(now))
         for path in stored(self._folder, "round-")[:-KEPT]:
-            path.unlink(missing_ok=True)
+            discard(path)
         self._saved = time.monotonic()
 
     def _facts(self, now: Progressing) -> dict[str, Any]:
@@ -113,12 +111,7 @@ class Checkpoints:
             "next_round": now.next_round,
             "defenses": sorted(now.defenses),
             "memory": {n: v for n, v in now.memory.items() if not isinstance(v, Tensor)},
-            "guard": {
-                "received": now.guard.received,
-                "rejected": dict(now.guard.rejected),
-                "offenders": now.guard.offenders,
-                "empty_rounds": now.guard.empty_rounds,
-            },
+            "guard": {**asdict(now.guard), "rejected": dict(now.guard.rejected)},
             "sent": now.sent,
             "records": [self._written[record.index] for record in now.records],
         }
@@ -128,37 +121,53 @@ class Checkpoints:
         for part, value in (("message", record.message), ("aggregate", record.aggregate)):
             if value is not None:
                 kinds[part] = type(value).__name__
-                tensors |= _flat(part, value)
+                tensors |= {f"{part}.{name}": t for name, t in value.tensors().items()}
         if record.model is not None:
             tensors |= {f"model.{name}": tensor for name, tensor in weights.items()}
         facts = {"index": record.index, "kinds": kinds, "model": record.model is not None}
         return write_tensors(self._folder, f"record-{record.index:06d}", tensors, facts).name
 
-    def restore(self, system: System, start: Any) -> Progressing:
-        """Return the newest whole round, or the beginning.
+    def restore(self, training: Training, start: Any) -> Progressing:
+        """Return the newest round that is whole and can be believed, or the beginning.
 
         Args:
-            system: whose state it is.
+            training: whose rounds they are.
             start: the state that ``setup`` returned.
         """
+        system = training.system
         if system.weights(start) is None:
             return Progressing(start)
         for path in reversed(stored(self._folder, "round-")):
             try:
                 tensors, facts = read_tensors(path)
-                if facts["identity"] != self._identity:
-                    self._say(f"{path.name} is not used: {self._difference(facts['identity'])}")
-                    path.unlink()
+                other = identity_of(path, facts)
+                if other != self._identity:
+                    self._say(f"{path.name} is not used: {self._difference(other)}")
+                    discard(path)
                     continue
-                now = self._restored(system, start, tensors, facts)
+                found = believed(path, tensors, facts, training, start)
             except Damaged as error:
                 self._say(f"{error}; going back to the round before")
                 # Left there, it would pass for the newest round and push new ones out.
-                path.unlink(missing_ok=True)
+                discard(path)
                 continue
-            self._say(f"going on after round {now.next_round}")
-            return now
+            self._written = {r.index: n for r, n in zip(found.records, found.files, strict=True)}
+            self._say(f"going on after round {found.next_round}")
+            return self._progressing(system, start, tensors, found)
         return Progressing(start)
+
+    def _progressing(
+        self, system: System, start: Any, tensors: dict[str, Tensor], found: Believed
+    ) -> Progressing:
+        return Progressing(
+            state=system.with_weights(start, under("weights", tensors)),
+            next_round=found.next_round,
+            memory={**found.memory, **under("memory", tensors)},
+            defenses={place: under(f"defense {place}", tensors) for place in found.defenses},
+            guard=found.guard,
+            sent=found.sent,
+            records=found.records,
+        )
 
     def _difference(self, other: dict[str, str]) -> str:
         """Say in words what another training's identity differs in."""
@@ -168,61 +177,3 @@ class Checkpoints:
             for name in names
             if other.get(name) != self._identity.get(name)
         )
-
-    def _restored(
-        self, system: System, start: Any, tensors: dict[str, Tensor], facts: dict[str, Any]
-    ) -> Progressing:
-        guard = facts["guard"]
-        records = [self._read_record(system, start, name) for name in facts["records"]]
-        self._written = dict(zip((r.index for r in records), facts["records"], strict=True))
-        return Progressing(
-            state=system.with_weights(start, _under("weights", tensors)),
-            next_round=facts["next_round"],
-            memory={**facts["memory"], **_under("memory", tensors)},
-            defenses={p: _under(f"defense {p}", tensors) for p in facts["defenses"]},
-            guard=GuardRecord(
-                guard["received"],
-                Counter(guard["rejected"]),
-                [(int(r), int(c), str(why)) for r, c, why in guard["offenders"]],
-                guard["empty_rounds"],
-            ),
-            sent=facts["sent"],
-            records=records,
-        )
-
-    def _read_record(self, system: System, start: Any, name: str) -> RoundRecord:
-        tensors, facts = read_tensors(self._folder / name)
-        parts: dict[str, Any] = {
-            part: _rebuilt(_KINDS[kind], _under(part, tensors))
-            for part, kind in facts["kinds"].items()
-        }
-        model = None
-        if facts["model"]:
-            model = system.handle(system.with_weights(start, _under("model", tensors)))
-        return RoundRecord(facts["index"], parts["message"], model, parts.get("aggregate"))
-
-
-def _flat(part: str, value: Message | Aggregate) -> dict[str, Tensor]:
-    """Return a message's or aggregate's tensors by dotted name."""
-    if type(value).__name__ not in _KINDS:
-        raise RunError(f"a {type(value).__name__} can't be kept in a checkpoint")
-    found: dict[str, Tensor] = {}
-    for entry in fields(value):  # pyright: ignore[reportArgumentType]
-        content = getattr(value, entry.name)
-        if isinstance(content, dict):
-            found |= {f"{part}.{entry.name}.{key}": tensor for key, tensor in content.items()}
-        else:
-            found[f"{part}.{entry.name}"] = content
-    return found
-
-
-def _rebuilt(kind: type[Any], tensors: dict[str, Tensor]) -> Any:
-    values: dict[str, Any] = {
-        entry.name: tensors.get(entry.name, _under(entry.name, tensors)) for entry in fields(kind)
-    }
-    return kind(**values)
-
-
-def _under(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    start = part + "."
-    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}

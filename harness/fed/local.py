@@ -8,7 +8,8 @@ from harness.core.device import ON_CPU, Arithmetic
 from harness.core.errors import ScenarioError
 from harness.core.item_rows import read_items
 from harness.core.local import LocalTask, Trained, TrainedSum
-from harness.fed.guard import MAX_ABSOLUTE, largest
+from harness.core.messages import largest
+from harness.fed.guard import MAX_ABSOLUTE
 from harness.fed.steps import Chunk, adapt, descend, descend_sum, one_shared_step, single, sum_up
 
 OPTIMIZERS = ("adam", "sgd")

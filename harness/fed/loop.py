@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from harness.core.audit import Audit
-from harness.core.averaging import join_updates
 from harness.core.defense import Federation
 from harness.core.errors import Interrupted, RunError
-from harness.core.messages import Aggregate, Message, ModelUpdate
+from harness.core.messages import Aggregate, Message
 from harness.core.observe import RoundRecord, Transcript
 from harness.core.seeds import Seeds
 from harness.fed.arriving import Arriving
@@ -41,7 +40,7 @@ def federate(training: Training, start: Any, checkpoints: Checkpoints | None = N
     system, federation = training.system, training.federation()
     for defense in training.defenses:
         defense.setup(federation)
-    now = checkpoints.restore(system, start) if checkpoints else Progressing(start)
+    now = checkpoints.restore(training, start) if checkpoints else Progressing(start)
     facts = Transcript(
         rounds=(),
         catalogue=system.catalogue(start),
@@ -50,7 +49,7 @@ def federate(training: Training, start: Any, checkpoints: Checkpoints | None = N
     )
     for index in range(now.next_round, federation.num_rounds):
         _round(training, now, replace(federation, round_index=index), facts, checkpoints)
-        now.guard.check_share(training.reject_share)
+        now.guard.check(training.reject_share, training.refused_rounds)
         now.next_round = index + 1
         if checkpoints:
             checkpoints.save(system, now)
@@ -97,6 +96,8 @@ def _round(
     kept = list(arrived) if recorded or audited else []
     messages = iter(kept) if recorded or audited else arrived
     first = next(messages, None)
+    refused = first is None and arriving.anything
+    now.guard.refused_rounds = now.guard.refused_rounds + 1 if refused else 0
     if first is None:
         now.guard.empty_rounds += 1
         first = _nobody(training, state)
@@ -105,7 +106,7 @@ def _round(
         return
     aggregate = _aggregated(training, state, chain([first], messages), federation, seeds)
     now.sent.append(arriving.bytes_per_client())
-    whole = join_updates(kept) if kept and isinstance(first, ModelUpdate) else first
+    whole = type(first).join(kept) if kept else first
     if audited:
         seen = RoundRecord(index, whole, system.handle(state), aggregate)
         watch(training, federation, facts, seen, now.memory)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from harness.core.messages import Aggregate, Message, ModelUpdate
+from harness.core.messages import Aggregate, Message
 from harness.core.observe import ModelHandle, RoundRecord
 
 RoundName = int | str
@@ -39,6 +39,7 @@ class Recorder:
         self, index: int, message: Message, model: ModelHandle | None, aggregate: Aggregate | None
     ) -> RoundRecord:
         """Return the part of a round that is kept."""
-        if isinstance(message, ModelUpdate) and 0 < self._clients < len(message):
+        single = message.sums is None and not message.many_rows
+        if single and 0 < self._clients < len(message):
             message = message.select(torch.arange(len(message)) < self._clients)
         return RoundRecord(index, message, model, aggregate)

@@ -53,6 +53,8 @@ class Training:
         threat: the adversary inside the training.
         recorder: which rounds are written down.
         reject_share: share of refused updates beyond which the run fails.
+        refused_rounds: rounds in a row of which nothing is left, at which the run fails.
+        norm_ratio: of the cohort's median, beyond which an update is refused; None for no bound.
         seeds: every draw comes from here.
         progress: called with a line of text now and then.
         pause: called after every round; raises `Interrupted` where the training is to stop.
@@ -71,6 +73,8 @@ class Training:
     pause: Callable[[], None] = lambda: None
     memory_bytes: float | None = None
     arithmetic: Arithmetic = ON_CPU
+    refused_rounds: int = 3
+    norm_ratio: float | None = None
 
     def federation(self) -> Federation:
         """Return the federation's sizes."""

@@ -88,6 +88,6 @@ def test_a_clean_message_passes_unchanged():
 def test_the_run_fails_beyond_the_declared_share_only():
     record = GuardRecord(received=10)
     record.rejected["not finite"] = 5
-    record.check_share(0.5)
+    record.check(0.5, 3)
     with pytest.raises(RunError, match="5 of 10 updates were rejected"):
-        record.check_share(0.49)
+        record.check(0.49, 3)
