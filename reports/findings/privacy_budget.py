@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from reports.decomposition import Price, change_words, prices
 from reports.evidence import Arm, Evidence
 from reports.findings.answer import Answer, kept, shown
 from reports.verdicts import HOLDS, ArmVerdict, Finding, judge, utility_measure
@@ -11,6 +12,12 @@ from reports.wording import MISSING, join_words, label, number, percent
 
 _HEAD = ("system", "defence", "claimed ε", "strongest inversion", "its advantage", "verdict",
          "utility kept")  # fmt: skip
+_PARTS = "of the price in HR@20"
+_PARTS_EXPLAINED = (
+    "The price is taken apart by two more trainings of each defence: its rule without clip and "
+    "noise, and with the clip alone; each step is a paired difference, and they add up. The "
+    "budget sets the last, the noise, alone."
+)
 _NOISE = ("epsilon", "noise_multiplier")
 """What the strength of each kind of noise is called: central, local."""
 
@@ -19,6 +26,7 @@ def privacy_budget(evidence: Evidence) -> Answer:
     """Answer from the sweep over both kinds of noise."""
     verdicts = [v for v in judge(evidence) if v.arm.undefended or v.arm.strength_name in _NOISE]
     claimed = _claims(evidence)
+    parts = {price.arm: price for price in prices(evidence)}
     return Answer(
         question="What ε does DP need before gradient inversion is at chance, and what is left?",
         sentences=tuple(
@@ -27,10 +35,17 @@ def privacy_budget(evidence: Evidence) -> Answer:
             for family in dict.fromkeys(v.arm.family for v in verdicts if not v.arm.undefended)
             if any(v.arm.system == system and v.arm.family == family for v in verdicts)
         ),
-        head=_HEAD,
-        rows=tuple(_row(evidence, verdict, claimed) for verdict in verdicts),
+        head=(*_HEAD, _PARTS) if parts else _HEAD,
+        rows=tuple(
+            (
+                *_row(evidence, verdict, claimed),
+                *([_parts(parts.get(verdict.arm))] if parts else []),
+            )
+            for verdict in verdicts
+        ),
         notes=(
             *_popularity(evidence),
+            *([_PARTS_EXPLAINED] if parts else []),
             "Central noise (dp_fedavg) is added by the server, which reads the single updates "
             "before: against a curious server it cannot help at any ε, and it is here to show "
             "that. Local noise (local_dp) is added on the device.",
@@ -68,6 +83,11 @@ def _claims(evidence: Evidence) -> dict[tuple[str, str], float]:
         for row in evidence.rows
         if not math.isnan(row.epsilon)
     }
+
+
+def _parts(price: Price | None) -> str:
+    """Rule, clip and noise of one arm's price; a dash where it was not taken apart."""
+    return MISSING if price is None else "; ".join(change_words(step) for step in price.steps)
 
 
 def _inversion(verdict: ArmVerdict) -> Finding | None:
