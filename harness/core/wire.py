@@ -97,8 +97,8 @@ class Message(Parts):
     @property
     def sent_by(self) -> Int[Tensor, " row"]:
         """Client of each row: the field ``clients``, unless a kind says otherwise."""
-        clients: Any = getattr(self, "clients", None)
-        if clients is None:
+        clients: Any = getattr(self, "clients", ...)
+        if clients is ...:
             raise TypeError(f"{type(self).__name__} must say who sent each row: define sent_by")
         return clients
 

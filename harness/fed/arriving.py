@@ -17,7 +17,7 @@ from harness.core.audit import Audit
 from harness.core.defense import DataPlan, Federation
 from harness.core.errors import RunError
 from harness.core.local import Work
-from harness.core.messages import Form, Message, ModelUpdate
+from harness.core.messages import Form, Message, ModelUpdate, Silence
 from harness.core.observe import RoundRecord, Transcript, View
 from harness.core.seeds import Seeds
 from harness.fed.auditing import audit_seeds, game_of, play
@@ -40,13 +40,13 @@ class Arriving:
         self._now = now
         self._federation = federation
         self._facts = facts
-        self._bytes, self._senders = 0.0, 0
+        self._bytes, self._senders, self._arrived = 0.0, 0, 0
         self._invited: frozenset[int] = frozenset()
 
     @property
     def anything(self) -> bool:
         """Whether a client has sent anything so far, admitted or not."""
-        return self._senders > 0
+        return self._arrived > 0
 
     def bytes_per_client(self) -> float:
         """Return the mean bytes that a client has sent so far."""
@@ -66,10 +66,13 @@ class Arriving:
             messages = iter(self._crafted(list(messages), seeds))
         form, seen = self._training.system.form(self._now.state), set[int]()
         for message in messages:
-            self._bytes += message.bytes_per_client() * len(message)
-            self._senders += len(message)
-            index = self._federation.round_index
+            before, index = guard.received, self._federation.round_index
             admitted = admit(message, index, guard, seen, form, self._invited)
+            self._arrived += guard.received - before
+            # What does not have the announced form has no size either.
+            if not isinstance(admitted, Silence):
+                self._senders += guard.received - before
+                self._bytes += message.bytes_per_client() * (guard.received - before)
             if len(admitted):
                 yield admitted
 
