@@ -10,8 +10,9 @@ have moves little, and an adaptive step gives it back its size without anybody's
 
 Differs from the paper: the averages are corrected for their start, as in Kingma and Ba,
 arXiv:1412.6980, algorithm 1 (the paper starts the second at τ²) [ours]; the noise's variance, which
-is public, is taken off the second moment, v̂ ← max(v̂ − σ², τ²), as in Tang, Shpilevskiy and
-Lécuyer, "DP-AdamBC", AAAI 2024, arXiv:2312.14334, algorithm 1, since otherwise v̂ is σ² nearly
+is public, is taken off the second moment, v̂ ← max(v̂ − σ², 0) + τ², after Tang, Shpilevskiy and
+Lécuyer, "DP-AdamBC", AAAI 2024, arXiv:2312.14334, algorithm 1 (max(v̂ − σ², τ²) there; a sum has
+no kink where signal and noise are alike [ours]), since otherwise v̂ is σ² nearly
 everywhere and Adam is momentum with a smaller step; and the second moment may be shared by an
 item's row (``row``), where 64 coordinates give one number less noisily than each its own [ours].
 """
@@ -107,7 +108,7 @@ def _moved(
     second = slow * memory.get(f"second {name}", torch.zeros_like(square)) + (1 - slow) * square
     memory[f"first {name}"], memory[f"second {name}"] = first, second
     unbiased = second / (1 - slow**step)
-    scale = (unbiased - noise_std**2).clamp_min(config.server_adaptivity**2).sqrt()
+    scale = ((unbiased - noise_std**2).clamp_min(0) + config.server_adaptivity**2).sqrt()
     return rate * first / (1 - decay**step) / scale
 
 
