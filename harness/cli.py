@@ -29,7 +29,7 @@ from harness.commands.validate import validate
 from harness.core.errors import HarnessError, shown_path
 from harness.core.own_packages import pin
 from harness.reading.problems import InvalidScenario
-from harness.terminal import close_output, complain, emit, open_streams
+from harness.terminal import close_stream, complain, emit, open_streams
 
 INTERRUPTED = 130
 INTERNAL_ERROR = 4
@@ -65,18 +65,17 @@ def main(arguments: list[str] | None = None) -> int:
     streams = sys.stdout, sys.stderr
     try:
         code = _run(given, "--json" in given)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        close_output()
-        return 0
     except SystemExit as stop:
-        # The library's own answer to a closed pipe is exit code 1 and other streams.
+        # The library's own answer to a closed pipe, at its help, is exit code 1 and other streams.
         if not isinstance(stop.__context__, BrokenPipeError):
             raise
         sys.stdout, sys.stderr = streams
-        close_output()
-        return 0
+        code = 0
+    try:
+        sys.stdout.flush()
+    except OSError:
+        close_stream(sys.stdout)
+    return code
 
 
 def _run(arguments: list[str], as_json: bool) -> int:
@@ -112,6 +111,11 @@ def _run(arguments: list[str], as_json: bool) -> int:
     except Exception as error:
         line = f"internal error: {type(error).__name__}: {error}{_keep_traceback(error)}"
         return _fail(INTERNAL_ERROR, [_entry(line)], line, as_json)
+
+
+def _only_help(arguments: list[str]) -> bool:
+    """Whether the library itself prints, and nothing else is done."""
+    return not arguments or bool({"--help", "--show-completion"} & set(arguments))
 
 
 def _program(arguments: list[str]) -> str:

@@ -16,6 +16,7 @@ from harness.plan import Plan
 from harness.progress import Progress, duration
 from harness.provenance import manifest, timestamp
 from harness.refinement import Refinement
+from harness.run_folder import MANIFEST, RESULTS, shown_name
 from harness.scenario import Scenario, scenario_hash
 from harness.sweep import Sweep
 
@@ -52,7 +53,7 @@ def run_scenario(
     sweep = Sweep(
         folder=folder,
         plan=plan,
-        base={"run": folder.name, "scenario_hash": scenario_hash(scenario)},
+        base={"run": shown_name(folder), "scenario_hash": scenario_hash(scenario)},
         progress=progress,
         jobs=jobs,
         threads=scenario.compute.threads,
@@ -62,8 +63,9 @@ def run_scenario(
     )
     finished = [cell for cell in plan.cells if sweep.done(cell)]
     require_same(folder, finished, sweep.expected, _ELSEWHERE[failed_only])
-    # A retry still has to bring the tables up to date.
-    if sweep.finished() and not refinement.open and not failed_only:
+    # A retry still has to bring the tables up to date; so has a run after one that could not write
+    # them (a full disk, a kill).
+    if sweep.finished() and not refinement.open and not failed_only and _settled(folder):
         progress.line(f"{folder}: every cell is done already")
         return 0
     status = "interrupted"
@@ -75,6 +77,15 @@ def run_scenario(
         seconds = time.monotonic() - clock
         _write_manifest(scenario, sweep, refinement, data, status, started, seconds)
     return 4 if sweep.failed else 0
+
+
+def _settled(folder: Path) -> bool:
+    """Whether the tables and the manifest of a run that is done are there, written last."""
+    try:
+        status = json.loads((folder / MANIFEST).read_bytes())["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return status == "done" and (folder / RESULTS).is_file()
 
 
 def _swept(
@@ -119,7 +130,7 @@ def _write_manifest(
     record |= describe(sweep.plan, sweep.timings)
     record |= {"name": scenario.name, "seconds": seconds, "refinement": refinement.summary()}
     record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
-    write_atomic(sweep.folder / "manifest.json", json.dumps(record, indent=1).encode())
+    write_atomic(sweep.folder / MANIFEST, json.dumps(record, indent=1).encode())
 
 
 def _inputs_now(plan: Plan, data: dict[str, Prepared]) -> Expected:

@@ -9,21 +9,24 @@ from pydantic import ValidationError
 
 from harness.core.errors import ScenarioError
 from harness.core.params import Component, Params
-from harness.core.registry import Registry, discover
+from harness.core.registry import FAILED, Registry, discover
 
 T = TypeVar("T", bound=Component)
 
 
 def load_plugins() -> list[str]:
-    """Import every plug-in, so that the registries are complete.
-
-    Returns:
-        A warning for each plug-in that can't be imported; the others are usable.
+    """Import every plug-in, so that the registries are complete; return :func:`broken_plugins`.
 
     Raises:
         RunError: the project's own packages are hidden by others, or missing.
     """
-    return [f"plug-in {name} can't be imported: {why}" for name, why in discover().items()]
+    discover()
+    return broken_plugins()
+
+
+def broken_plugins() -> list[str]:
+    """Return a warning for each plug-in that can't be imported; the others are usable."""
+    return [f"plug-in {name} can't be imported: {why}" for name, why in FAILED.items()]
 
 
 class PluginSpec(Params):

@@ -18,6 +18,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.core.pace import duration
+from harness.terminal import OutlivingConsole
+
 MESSAGE_SECONDS = 10.0
 """Off a terminal, a cell's messages are printed at most this often."""
 
@@ -38,7 +41,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = max(1, jobs)
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or OutlivingConsole(stderr=True, highlight=False)
         self._clock = clock
         self._total = 0
         self._ended: set[str] = set()
@@ -52,7 +55,10 @@ class Progress:
         self._stopping = False
 
     def keep_in(self, path: Path) -> None:
-        """Append every line from now on to ``path``, as JSON with the time in UTC."""
+        """Append every line from now on to ``path``, as JSON with the time in UTC.
+
+        A log that can't be written any more is said once, and the work goes on.
+        """
         self._log = path
 
     def start(self, total_cells: int) -> None:
@@ -85,7 +91,7 @@ class Progress:
             self._printed[cell_id] = now
             self.line(f"{cell_id}: {text}")
 
-    def cell_done(self, cell_id: str, seconds: float, status: str) -> None:
+    def cell_done(self, cell_id: str, seconds: float, status: str, reason: str = "") -> None:
         """Note that a cell ended.
 
         Args:
@@ -93,15 +99,32 @@ class Progress:
             seconds: how long it took; cells that were not computed (``status`` is not ``ok``) do
                 not count for the time left.
             status: ``ok``, or what else became of it.
+            reason: why it failed.
         """
-        self._running.pop(cell_id, None)
-        self._printed.pop(cell_id, None)
+        self.gone(cell_id)
         self._ended.add(cell_id)
         if status == "ok" and seconds > 0:
             self._worked.append(seconds)
         left = self.seconds_left()
         eta = f", {duration(left)} left" if left is not None and self._done < self._total else ""
-        self.line(f"[{self._done}/{self._total}] {status} {cell_id} in {duration(seconds)}{eta}")
+        how = f": {' '.join(reason.split())}" if reason else f" in {duration(seconds)}"
+        self.line(f"[{self._done}/{self._total}] {status} {cell_id}{how}{eta}")
+
+    def preparation_done(self, name: str, reason: str) -> None:
+        """Note that a share of a preparation ended, or failed; cells then do it themselves."""
+        began, _ = self._running.get(name, (self._clock(), ""))
+        self.gone(name)
+        how = f"failed {name}: {' '.join(reason.split())}" if reason else f"done {name}"
+        self.line(f"{how} in {duration(self._clock() - began)}" if not reason else how)
+
+    def is_running(self, name: str) -> bool:
+        """Whether a cell or a preparation is under way."""
+        return name in self._running
+
+    def gone(self, name: str) -> None:
+        """Forget what is under way under this name."""
+        self._running.pop(name, None)
+        self._printed.pop(name, None)
 
     def stopping(self) -> None:
         """Say, once, that the run stops after the current rounds."""
@@ -111,12 +134,27 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Print a line of its own."""
-        if self._log is not None:
-            entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "text": text}
-            with self._log.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self._keep(text)
         stamp = "" if self._live else f"{datetime.now():%H:%M:%S} "
-        self._console.print(Text(stamp + text), soft_wrap=True)
+        try:
+            self._console.print(Text(stamp + text), soft_wrap=True)
+        except (OSError, ValueError):
+            # The terminal is gone, or the disk that the output goes to is full; the work goes on.
+            self._console = Console(quiet=True)
+
+    def _keep(self, text: str) -> None:
+        """Append a line to the log; a log that can't be written is said once and stops no run."""
+        if self._log is None:
+            return
+        entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "text": text}
+        # Half a surrogate pair, from a file name that is not UTF-8, has no bytes.
+        line = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace")
+        try:
+            with self._log.open("ab") as log:
+                log.write(line + b"\n")
+        except OSError as error:
+            path, self._log = self._log, None
+            self.line(f"warning: {path} can't be written from here on: {error.strerror or error}")
 
     def queue(self, context: BaseContext) -> Any:
         """Return a queue through which workers send ``("started", id)``, ``("message", id, text)``.
@@ -169,16 +207,3 @@ class Progress:
             said = f": {message}" if message else ""
             text.append(f"\n  {duration(self._clock() - began)} {cell_id}{said}", style="dim")
         return text
-
-
-def duration(seconds: float) -> str:
-    """Return a time as ``7 s``, ``3 min 05 s`` or ``2 h 10 min``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

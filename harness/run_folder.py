@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import HarnessError, RunError, ScenarioError
+from harness.core.errors import DataError, HarnessError, RunError, ScenarioError
 from harness.files import write_atomic
+from harness.inputs import DONE
 from harness.pidlock import held
 from harness.reading.source import read_yaml
+from harness.results import read_results
 from harness.scenario import Scenario
 from harness.settings import changes_bytes
 
@@ -44,8 +48,21 @@ def default_folder(scenario: Scenario, root: Path = Path("runs")) -> Path:
     return root / slug(scenario.name)
 
 
-def claim(folder: Path, scenario: Scenario) -> None:
+def shown_name(folder: Path) -> str:
+    """Return a folder's name as text that every table can hold: not every name is UTF-8."""
+    return os.fsencode(folder.name).decode("utf-8", "replace")
+
+
+def claim(folder: Path, scenario: Scenario, say: Callable[[str], None] = lambda line: None) -> None:
     """Create the folder and write the resolved scenario, or check that it is the one there.
+
+    Another scenario of which nothing was trained (a first start that failed at a mistake) makes
+    room, and that is said.
+
+    Args:
+        folder: the run folder; held by this process where another could use it.
+        scenario: to be run there.
+        say: told when another scenario is replaced.
 
     Raises:
         ScenarioError: the folder belongs to another scenario; the differences are named.
@@ -55,7 +72,13 @@ def claim(folder: Path, scenario: Scenario) -> None:
     if path.exists():
         stored = read_yaml(path).root.plain()
         different = sorted(_differences(stored, json.loads(json.dumps(scenario.plain()))))
-        if different:
+        if different and not _anything_trained(folder):
+            say(f"{folder} held another scenario, of which nothing was trained; it is replaced")
+            shutil.rmtree(folder / "cells", ignore_errors=True)
+            for name in (RESULTS, "results.json", "samples.parquet", MANIFEST, "report.html"):
+                (folder / name).unlink(missing_ok=True)
+            write_atomic(path, scenario.resolved_yaml().encode())
+        elif different:
             raise ScenarioError(
                 f"{folder} holds another scenario; it differs in {', '.join(different[:5])}"
                 f"{' …' if len(different) > 5 else ''}. Give another folder with --out"
@@ -66,6 +89,19 @@ def claim(folder: Path, scenario: Scenario) -> None:
         write_atomic(path, scenario.resolved_yaml().encode())
     except OSError as error:
         raise RunError(f"{folder}: {error.strerror or error}") from error
+
+
+def _anything_trained(folder: Path) -> bool:
+    """Whether a cell is done, rounds of one are kept, or the table holds any number."""
+    cells = folder / "cells"
+    if any(cells.glob(f"*/{DONE}")) or any(cells.glob("*/rounds/*")):
+        return True
+    if not (folder / RESULTS).is_file():
+        return False
+    try:
+        return bool((read_results(folder)["status"] == "ok").any())
+    except DataError:
+        return True
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
@@ -97,13 +133,17 @@ def run_lock(folder: Path, *, force: bool, say: Callable[[str], None]) -> Iterat
     The lock of a process that is gone is taken over, and that is said.
 
     Args:
-        folder: the run folder; it exists.
+        folder: the run folder; made where it is missing.
         force: take the lock even though its holder seems alive.
         say: told about a stale lock.
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process holds it, or it can't be written.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: {error.strerror or error}") from error
     path = folder / LOCK
     if force and path.exists():
         say(f"removing the lock of {_holder(path)}, as told")

@@ -36,6 +36,9 @@ class Stopping:
     def on_signals(self) -> Iterator[None]:
         """Within, a first signal asks to stop, and a second one raises at once.
 
+        A signal that was ignored when this process started (by ``nohup``, or by a shell that put
+        it into the background) stays ignored.
+
         Outside the main thread, where Python delivers no signals, nothing is changed.
 
         Raises:
@@ -51,7 +54,8 @@ class Stopping:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, on_signal) for number in heard}
         try:
             yield
         finally:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,10 @@ from typing import Any
 from harness.assets import cache_dir
 from harness.cells import Cell, NotRun
 from harness.core.errors import DataError, RunError
-from harness.core.system import Part
 from harness.inputs import DONE, Expected
 from harness.plan import Plan
-from harness.preparations import shared_preparations, variants_of
+from harness.pool import Task, Workers
+from harness.preparations import STEPS, preparation_tasks, shared_preparations, variants_of
 from harness.progress import Progress
 from harness.results import (
     read_results,
@@ -34,14 +32,9 @@ from harness.worker import (
     CellReport,
     Surroundings,
     keep_to_installed,
-    prepare_cells,
     run_one,
-    start_worker,
     use_large_pages,
 )
-
-PARTS = 4
-"""Shares of a preparation, whatever the number of processes: the shares decide the texts."""
 
 CONTEXT = multiprocessing.get_context("spawn")
 """Worker processes start afresh: a fork after torch's threads have started can hang."""
@@ -131,45 +124,39 @@ class Sweep:
 
     def done(self, cell: Cell) -> bool:
         """Whether a cell's results are on disk."""
-        return (self.folder / "cells" / cell.id / DONE).exists()
+        return (self._folder_of(cell) / DONE).exists()
 
     def _prepare(self, cells: Sequence[Cell]) -> None:
-        """Fill the caches that cells share (LLM texts, pre-trained models), once and in parts."""
+        """Fill the caches that cells share (vectors and texts, pre-trained models), in parts."""
         groups = [g for g in shared_preparations(cells) if not self._prepared >= variants_of(g)]
-        if not groups:
-            return
         started = time.monotonic()
-        with self._pool(self.jobs, self.threads) as pool:
-            futures = {
-                pool.submit(prepare_cells, group, Part(index, PARTS)): group[0]
-                for group in groups
-                for index in range(PARTS)
-            }
-            for report in self._finished(pool, futures):
-                if report.error:
-                    self.progress.line(f"preparation: {report.error}")
+        # All vectors first: what comes next needs the whole of them, whoever made which.
+        for step in STEPS:
+            for report in self._workers().run(preparation_tasks(groups, step), self.jobs):
+                self.progress.preparation_done(report.cell, report.error)
         self._prepared |= {variant for group in groups for variant in variants_of(group)}
-        spent = self.timings.get("preparation", 0.0) + time.monotonic() - started
-        self.timings["preparation"] = spent
+        if groups:
+            spent = self.timings.get("preparation", 0.0) + time.monotonic() - started
+            self.timings["preparation"] = spent
 
     def _run_cells(self, cells: Sequence[Cell]) -> None:
         # The language stage takes minutes where all else takes seconds: begun last, it would
         # leave the other processes idle at the end.
         ordered = sorted(cells, key=lambda cell: not cell.trains_language)
-        with self._pool(self.jobs, self.threads) as pool:
-            futures = {
-                pool.submit(
-                    run_one, cell, self.base, self.folder / "cells" / cell.id, self.expected
-                ): cell
-                for cell in ordered
-            }
-            for report in self._finished(pool, futures):
-                self._book(report)
+        tasks = [
+            Task(cell.id, run_one, (cell, self.base, self._folder_of(cell), self.expected))
+            for cell in ordered
+        ]
+        for report in self._workers().run(tasks, self.jobs):
+            self._book(report)
+
+    def _folder_of(self, cell: Cell) -> Path:
+        return self.folder / "cells" / cell.id
 
     def _book(self, report: CellReport) -> None:
         """Count a finished cell, or keep why it failed."""
         status = "failed" if report.error else "ok"
-        self.progress.cell_done(report.cell, sum(report.timings.values()), status)
+        self.progress.cell_done(report.cell, sum(report.timings.values()), status, report.error)
         for stage, seconds in report.timings.items():
             self.timings[stage] = self.timings.get(stage, 0.0) + seconds
         if not report.error:
@@ -179,48 +166,26 @@ class Sweep:
         if self.fail_fast:
             raise RunError(f"{report.cell}: {report.error}")
 
-    def _pool(self, jobs: int, threads: int) -> ProcessPoolExecutor:
-        given = Surroundings(
-            threads=threads,
-            cache=cache_dir(),
-            queue=self.progress.queue(CONTEXT),
-            stop=self._stop.event,
-            memory_bytes=self.memory_bytes / jobs,
-        )
+    def _workers(self) -> Workers:
+        def given(jobs: int) -> Surroundings:
+            return Surroundings(
+                threads=self.threads,
+                cache=cache_dir(),
+                queue=self.progress.queue(CONTEXT),
+                stop=self._stop.event,
+                memory_bytes=self.memory_bytes / jobs,
+            )
+
         use_large_pages()
         keep_to_installed()
-        return ProcessPoolExecutor(jobs, CONTEXT, start_worker, (given,))
-
-    def _finished(
-        self, pool: ProcessPoolExecutor, futures: dict[Future[CellReport], Cell]
-    ) -> Iterator[CellReport]:
-        """Yield reports as cells end; once asked to stop, wait for the running ones only.
-
-        Raises:
-            KeyboardInterrupt: it was asked to stop, and the running cells have.
-        """
-        waiting = set(futures)
-        try:
-            while waiting:
-                ended, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                self.progress.drain()
-                if self._stop.asked():
-                    self.progress.stopping()
-                    waiting = {future for future in waiting if not future.cancel()}
-                reports = [_report(f, futures[f]) for f in ended if not f.cancelled()]
-                yield from (report for report in reports if not report.interrupted)
-            if self._stop.asked():
-                raise KeyboardInterrupt
-        except BaseException:
-            _terminate(pool)
-            raise
+        return Workers(CONTEXT, given, self.progress, self._stop)
 
     def write_tables(self) -> None:
         """Join the finished cells' tables into the run's, with rows for all that was not run."""
         rows, samples = self._not_run_rows(), list[SampleBlock]()
         for cell in self.plan.cells:
             if self.done(cell):
-                part = self.folder / "cells" / cell.id
+                part = self._folder_of(cell)
                 rows.extend(read_rows(part))
                 samples.extend(sample_blocks(read_samples(part)))
         write_results(self.folder, rows, samples)
@@ -260,21 +225,6 @@ def failed_cells(folder: Path) -> dict[str, str]:
     table = read_results(folder)
     rows = table[(table["status"] == "failed") & (table["metric"] == "cell")]
     return dict(zip(rows["cell"], rows["reason"], strict=True))
-
-
-def _report(future: Future[CellReport], cell: Cell) -> CellReport:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return CellReport(cell.id, {}, "its worker process died (out of memory, or killed)")
-
-
-def _terminate(pool: ProcessPoolExecutor) -> None:
-    """End the workers at once; finished cells are on disk already."""
-    processes = list((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
 
 
 def _not_run(entry: NotRun, base: dict[str, Any]) -> Row:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -20,19 +20,25 @@ PIPE_WIDTH = 120
 _ANY_WIDTH = 10_000
 
 
-class Terminal(Console):
-    """Standard output; a reader that goes away ends the command quietly."""
+class OutlivingConsole(Console):
+    """A console whose reader may go away: what is printed from then on leads nowhere.
+
+    The command goes on and ends with its own exit code: 0 is for work that was done.
+    """
+
+    def on_broken_pipe(self) -> None:
+        """Go on without a word: whoever read the output has seen enough."""
+        close_stream(self.file)
+
+
+class Terminal(OutlivingConsole):
+    """Standard output."""
 
     def __init__(self) -> None:
         piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
         # The library would keep bold and italics under NO_COLOR; here no escape code is left.
         colors = None if os.environ.get("NO_COLOR") else "auto"
         super().__init__(highlight=False, width=PIPE_WIDTH if piped else None, color_system=colors)
-
-    def on_broken_pipe(self) -> None:
-        """End without a word: whoever read the output has seen enough."""
-        close_output()
-        raise SystemExit(0)
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line as it is: no markup is read, and a pipe gets it unbroken."""
@@ -65,7 +71,10 @@ def emit(document: Any) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(document, indent=2, allow_nan=False)
-    print(text)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        close_stream(sys.stdout)
 
 
 def open_streams() -> None:
@@ -82,10 +91,10 @@ def open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def close_output() -> None:
-    """Point standard output at nothing, so that the interpreter's last flush can't fail."""
+def close_stream(stream: IO[str]) -> None:
+    """Point a standard stream at nothing, so that no later write or last flush can fail."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(descriptor, sys.stdout.fileno())
+    os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
 
 
@@ -95,4 +104,4 @@ def complain(text: str) -> None:
         sys.stderr.write(text.rstrip("\n") + "\n")
         sys.stderr.flush()
     except OSError:
-        pass
+        close_stream(sys.stderr)

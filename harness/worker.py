@@ -17,6 +17,7 @@ from harness.cells import Cell
 from harness.core.errors import HarnessError, Interrupted
 from harness.core.system import Part, Variant
 from harness.inputs import DONE, Expected
+from harness.stopping import SIGNALS
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,11 @@ def keep_to_installed() -> None:
 
 def start_worker(given: Surroundings) -> None:
     """Fix the thread count, go offline, and discover the plug-ins."""
-    # The parent decides when to stop; a worker must not die in the middle of a file.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent decides when to stop; a worker must not die in the middle of a file, nor when the
+    # terminal that both belong to goes away. Until here, signals were held back.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     # Before any library reads them: no network, no thread pools of the tokenizer, no bars.
     os.environ.update(
         HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_PROGRESS_BARS="1"
@@ -98,19 +102,26 @@ def start_worker(given: Surroundings) -> None:
     _Process.given = given
 
 
-def prepare_cells(cells: Sequence[Cell], part: Part) -> CellReport:
-    """Fill the caches that cells of one system share, one part of the work."""
+def prepare_cells(cells: Sequence[Cell], part: Part, step: str, name: str) -> CellReport:
+    """Fill the caches that cells of one system share, one part of the work.
+
+    Args:
+        cells: one for each variant of data and seed.
+        part: which share.
+        step: method of the system: ``encode`` or ``prepare``.
+        name: what this is reported as.
+    """
     from harness.case import build_case
 
     def work() -> dict[str, float]:
-        cases = [build_case(cell, _derived(), _say(cells[0])) for cell in cells]
+        cases = [build_case(cell, _derived(), _say(name)) for cell in cells]
         variants = [
             Variant(case.training.domains, case.training.seeds.child("setup")) for case in cases
         ]
-        cases[0].training.system.prepare(variants, cases[0].resources, part)
+        getattr(cases[0].training.system, step)(variants, cases[0].resources, part)
         return {}
 
-    return _guarded(cells[0], work)
+    return _guarded(name, work)
 
 
 def run_one(cell: Cell, base: dict[str, Any], folder: Path, expected: Expected) -> CellReport:
@@ -121,7 +132,7 @@ def run_one(cell: Cell, base: dict[str, Any], folder: Path, expected: Expected) 
 
     def work() -> dict[str, float]:
         memory = _Process.given.memory_bytes
-        desk = Desk(_derived(), _say(cell), folder / "rounds", _pause, memory, expected)
+        desk = Desk(_derived(), _say(cell.id), folder / "rounds", _pause, memory, expected)
         result = run_cell(cell, base, desk)
         folder.mkdir(parents=True, exist_ok=True)
         write_results(folder, result.rows, result.samples)
@@ -132,34 +143,43 @@ def run_one(cell: Cell, base: dict[str, Any], folder: Path, expected: Expected) 
         shutil.rmtree(folder / "rounds", ignore_errors=True)
         return result.timings
 
-    return _guarded(cell, work, folder)
+    return _guarded(cell.id, work, folder)
 
 
-def _guarded(cell: Cell, work: Any, folder: Path | None = None) -> CellReport:
+def _guarded(name: str, work: Any, folder: Path | None = None) -> CellReport:
     try:
         _pause()
-        _Process.given.queue.put(("started", cell.id))
-        return CellReport(cell.id, work())
+        _Process.given.queue.put(("started", name))
+        return CellReport(name, work())
     except Interrupted:
-        return CellReport(cell.id, {}, interrupted=True)
-    except HarnessError as error:
-        return CellReport(cell.id, {}, str(error))
+        return CellReport(name, {}, interrupted=True)
     except Exception as error:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        return CellReport(cell.id, {}, f"{type(error).__name__}: {error}")
+        known = isinstance(error, HarnessError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        return CellReport(name, {}, reason + _kept(folder, traceback.format_exc()))
+
+
+def _kept(folder: Path | None, text: str) -> str:
+    """Keep a traceback as ``error.txt``; return what to add where even that can't be written."""
+    if folder is None:
+        return ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        return f" (and {folder / 'error.txt'} can't be written: {error.strerror})"
+    return ""
 
 
 def _derived() -> Path:
     return _Process.given.cache / "derived"
 
 
-def _say(cell: Cell) -> Any:
-    """Return what a cell reports its progress to; long work without rounds stops there too."""
+def _say(name: str) -> Any:
+    """Return what a task reports its progress to; long work without rounds stops there too."""
 
     def say(text: str) -> None:
-        _Process.given.queue.put(("message", cell.id, text))
+        _Process.given.queue.put(("message", name, text))
         _pause()
 
     return say

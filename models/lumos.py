@@ -46,7 +46,7 @@ from harness.core.system import Deviation, Domain, Part, Resources, System, Vari
 from models.backbone import SequenceModel, build_backbone, initial_table
 from models.lumos_chunk import Negatives, Users, chunk_loss, packed, token_counts
 from models.lumos_config import MAX_FUTURE, LumosConfig
-from models.lumos_device import WrittenViews, prepare_texts, write_views
+from models.lumos_device import WrittenViews, encode_titles, prepare_texts, write_views
 from models.lumos_memory import (
     CLIENTS,
     SHARED_TOKENS,
@@ -122,6 +122,11 @@ class Lumos(System):
     def cohort_size(self, num_clients: int) -> int:
         """Return the number of clients sampled a round, at least one."""
         return max(1, round(self.config.cohort_fraction * num_clients))
+
+    def encode(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
+        """Embed this part of the titles, into the cache."""
+        if self.assets():
+            encode_titles([v.domains[0] for v in variants], self.config, resources, part)
 
     def prepare(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
         """Let the LLM write this part of all texts, into the cache."""
@@ -281,10 +286,8 @@ class Lumos(System):
     def catalogue(self, state: LumosState) -> Catalogue:
         """Return the public titles; no text vectors are shared."""
         titles = state.domain.titles
-        num_items = len(titles)
-        return Catalogue(
-            titles, torch.zeros(num_items, 0), torch.zeros(num_items, dtype=torch.int64)
-        )
+        count = len(titles)
+        return Catalogue(titles, torch.zeros(count, 0), torch.zeros(count, dtype=torch.int64))
 
     def protocol(self) -> dict[str, Any]:
         """Return what every participant knows of local training."""

@@ -18,6 +18,7 @@ from harness.core.system import Domain, Part, Resources
 from harness.language.cache import model_identity
 from harness.language.encoder import SentenceEncoder
 from harness.language.generator import TextGenerator
+from harness.language.grounding import shown_titles
 from models.lumos_config import MAX_FUTURE, LumosConfig
 from models.lumos_inquiries import write_texts
 from models.lumos_views import VIEW_NAMES, Views, build_views
@@ -60,6 +61,23 @@ def prepare_texts(
     histories = [history.tolist() for domain in domains for history in domain.histories]
     generator, encoder = _models(resources)
     write_texts(histories, domains[0].titles, generator, encoder, config.views, part)
+
+
+def encode_titles(
+    domains: Sequence[Domain], config: LumosConfig, resources: Resources, part: Part
+) -> None:
+    """Embed one part of the catalogue's titles, which views are grounded in, into the cache.
+
+    Args:
+        domains: one catalogue under different noise.
+        config: the system's.
+        resources: paths of the models, and the cache.
+        part: which share.
+    """
+    if all(_views_path(domain, config, resources).exists() for domain in domains):
+        return
+    _, encoder = _models(resources)
+    encoder.encode_part(shown_titles(domains[0].titles), part.index, part.count)
 
 
 def write_views(domain: Domain, config: LumosConfig, resources: Resources) -> WrittenViews:
@@ -107,7 +125,9 @@ def _models(resources: Resources) -> tuple[TextGenerator, SentenceEncoder]:
         device=resources.device,
     )
     return generator, SentenceEncoder(
-        resources.paths["encoder"], cache=resources.cache / "embeddings"
+        resources.paths["encoder"],
+        cache=resources.cache / "embeddings",
+        progress=resources.progress,
     )
 
 

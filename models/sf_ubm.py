@@ -174,6 +174,12 @@ class SfUbm(System):
         """The exchange is one-shot [inferred]."""
         return 1
 
+    def encode(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
+        """Embed this part of both catalogues' texts, into the cache."""
+        encoder = _encoder(resources)
+        for domain in variants[0].domains:
+            encoder.encode_part(list(domain.item_text), part.index, part.count)
+
     def prepare(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
         """Pre-train this part of the target's sequence models, into the cache."""
         for variant in variants[part.index :: part.count]:
@@ -191,7 +197,7 @@ class SfUbm(System):
 
     def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> SfUbmState:
         """Encode both catalogues (equation 1, unit length)."""
-        encoder = SentenceEncoder(resources.paths["encoder"], cache=resources.cache / "embeddings")
+        encoder = _encoder(resources)
         texts = [torch.from_numpy(encoder.encode(list(d.item_text))) for d in domains]
         owner = [torch.full((len(t),), d, dtype=torch.int64) for d, t in enumerate(texts)]
         return SfUbmState(
@@ -301,3 +307,8 @@ class SfUbm(System):
     def protocol(self) -> dict[str, Any]:
         """Return what every participant knows."""
         return {"num_clusters": self.config.num_clusters, "encoder": self.config.encoder}
+
+
+def _encoder(resources: Resources) -> SentenceEncoder:
+    cache, say = resources.cache / "embeddings", resources.progress
+    return SentenceEncoder(resources.paths["encoder"], cache=cache, progress=say)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands.arguments import File, ForceUnlock, Jobs, KeepGoing, Overrides
 from harness.commands.counting import MAX_CELLS, count
 from harness.core.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from harness.progress import Progress
 
 
 def run(
@@ -43,13 +46,18 @@ def run(
     plan = expand(loaded)
     from harness.commands.working import work
     from harness.launch import run_scenario
+    from harness.plugins import broken_plugins
 
     folder, processes = out or default_folder(loaded), jobs or loaded.compute.jobs
-    claim(folder, loaded)
+
+    def train(progress: Progress) -> int:
+        claim(folder, loaded, progress.line)
+        return run_scenario(loaded, folder, processes, keep_going, limit, progress)
+
     work(
         folder,
-        lambda progress: run_scenario(loaded, folder, processes, keep_going, limit, progress),
+        train,
         jobs=processes,
         force_unlock=force_unlock,
-        warnings=plan.warnings,
+        warnings=[*broken_plugins(), *plan.warnings],
     )

@@ -16,6 +16,7 @@ def validate(scenario: File, overrides: Overrides = None, as_json: AsJson = Fals
     """Check a scenario and print every problem as FILE:LINE:COLUMN: PATH: MESSAGE."""
     from harness.commands.counting import count
     from harness.plan import expand
+    from harness.plugins import broken_plugins
     from harness.refinement import most_further
     from harness.scenario import load, scenario_hash
 
@@ -26,6 +27,7 @@ def validate(scenario: File, overrides: Overrides = None, as_json: AsJson = Fals
         return
     plan = expand(loaded)
     further = most_further(loaded, plan).trainings
+    warnings = [*broken_plugins(), *plan.warnings]
     if as_json:
         emit(
             {
@@ -36,7 +38,7 @@ def validate(scenario: File, overrides: Overrides = None, as_json: AsJson = Fals
                 "cells": len(plan.cells),
                 "trainings": plan.trainings,
                 "refinement_trainings": further,
-                "warnings": plan.warnings,
+                "warnings": warnings,
             }
         )
         return
@@ -44,7 +46,7 @@ def validate(scenario: File, overrides: Overrides = None, as_json: AsJson = Fals
     more = f", up to {further} more by refinement" if further else ""
     size = f"{len(plan.cells)} cells in {plan.trainings} trainings{more}"
     terminal.say(f"{scenario}: valid, {size}")
-    for warning in plan.warnings:
+    for warning in warnings:
         terminal.say(f"warning: {warning}", style="yellow")
 
 

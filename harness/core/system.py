@@ -200,6 +200,18 @@ class System(Component):
             num_items=sum(self.trained(items)),
         )
 
+    def encode(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
+        """Embed this part of the item texts that ``prepare`` and ``setup`` read, into the cache.
+
+        Called for every part, by several processes at the same time, and all parts are done before
+        ``prepare``; both work without. The vectors must not hang on who does which part.
+
+        Args:
+            variants: everything that will be trained of this system.
+            resources: paths and cache.
+            part: which share of the work.
+        """
+
     def prepare(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
         """Fill the caches that trainings share, as far as ``part`` goes.
 

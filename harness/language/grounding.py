@@ -119,6 +119,11 @@ def quality(mapped: Collection[Mapped]) -> GroundingQuality:
     )
 
 
+def shown_titles(titles: Sequence[str]) -> list[str]:
+    """Return the texts that stand for a catalogue's titles before the encoder."""
+    return [display_title(title) or title for title in titles]
+
+
 class Grounder:
     """Maps generated titles to items of one catalogue.
 
@@ -136,7 +141,7 @@ class Grounder:
         for item, title in enumerate(titles):
             self._exact.setdefault(normalise_title(title), item)
         self._exact.pop("", None)
-        self._titles = [display_title(title) or title for title in titles]
+        self._titles = shown_titles(titles)
         self._encoder = encoder
         self._threshold = threshold
 

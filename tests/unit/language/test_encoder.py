@@ -88,8 +88,43 @@ def test_a_warm_cache_gives_the_same_bytes_without_the_model(
     np.testing.assert_array_equal(warm.encode(TEXTS), first)
     assert cold.loaded
     assert not warm.loaded
-    warm.encode(TEXTS[::-1])
-    assert warm.loaded, "another order is another entry"
+    np.testing.assert_array_equal(warm.encode(TEXTS[::-1]), first[::-1])
+    assert not warm.loaded, "another order is cut into the same batches"
+    warm.encode(TEXTS[:2])
+    assert warm.loaded
+
+
+def test_shares_of_other_processes_give_the_same_bytes(tiny_encoder: Path, tmp_path: Path) -> None:
+    texts = [f"Title {number % 90} {'x' * (number % 7)}" for number in range(300)]
+
+    def encoder(cache: Path | None, said: list[str] | None = None) -> SentenceEncoder:
+        say = (said if said is not None else []).append
+        return SentenceEncoder(tiny_encoder, cache=cache, batch_size=4, progress=say)
+
+    said: list[str] = []
+    whole = encoder(None, said).encode(texts)
+    distinct = len(set(texts))
+    assert said[-1] == f"encoding texts: {distinct} of {distinct}"
+    assert "left" in said[0]
+    for part in (2, 0, 1):
+        encoder(tmp_path).encode_part(texts, part, 3)
+    shared = encoder(tmp_path)
+    np.testing.assert_array_equal(shared.encode(texts), whole)
+    assert not shared.loaded
+    again = encoder(tmp_path)
+    again.encode_part(texts, 0, 1)
+    assert not again.loaded
+
+
+def test_an_interrupt_is_heard_between_blocks(tiny_encoder: Path, tmp_path: Path) -> None:
+    def stop(text: str) -> None:
+        raise KeyboardInterrupt
+
+    texts = [f"Title {number}" for number in range(40)]
+    halted = SentenceEncoder(tiny_encoder, cache=tmp_path, batch_size=4, progress=stop)
+    with pytest.raises(KeyboardInterrupt):
+        halted.encode(texts)
+    assert len(list(tmp_path.rglob("*.npy"))) == 1, "the block that was done is kept"
 
 
 def test_errors(tmp_path: Path) -> None:
