@@ -126,7 +126,7 @@ def signed(value: float) -> str:
 _HELP = {
     RULE: "its aggregation, without its other parts, against no defence",
     "clip": "updates bounded, still without noise",
-    "noise": "what the privacy itself costs",
+    "noise": "at this budget, on top of rule and clip",
 }
 
 

@@ -136,8 +136,8 @@ class Evidence:
         self._compared: dict[tuple[str, int, int], Interval] = {}
 
     def select(self, test: Callable[[Estimate], bool]) -> list[Estimate]:
-        """Estimates that pass a test, in the order of the rows."""
-        return [e for e in self.estimates if test(e)]
+        """Estimates that pass a test, in the order of the rows; companions' are left out."""
+        return [e for e in self.estimates if not e.arm.companion and test(e)]
 
     def arms(self, kind: str = "federated") -> list[Arm]:
         """Arms of one kind: by system, no defence first, then families by strength.

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.results import Row
+from harness.results import Row, write_results
 from reports.decomposition import change_words, decomposition_tables, prices
 from reports.evidence import Evidence
+from reports.html import build_report
 from reports.summary import what_was_run
 from reports.verdicts import judge
 
@@ -87,6 +88,13 @@ def test_companions_are_no_defences_of_their_own():
     ] or {arm.family for arm in found.arms()} == {"none", "dp", "trim"}  # fmt: skip
     assert {verdict.arm.family for verdict in judge(found)} == {"none", "dp", "trim"}
     assert "3 defence settings" in what_was_run(found.rows)
+
+
+def test_a_whole_report_of_them(tmp_path):
+    write_results(tmp_path, rows(), [])
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "is made of" in page and "dp: without noise" not in page
+    assert page.count("−0.080") == 1
 
 
 def test_without_companions_there_is_no_table():
