@@ -9,6 +9,7 @@ import pytest
 from harness.results import Row, write_results
 from reports.decomposition import change_words, decomposition_tables, prices
 from reports.evidence import Evidence
+from reports.findings.privacy_budget import privacy_budget
 from reports.html import build_report
 from reports.summary import what_was_run
 from reports.verdicts import judge
@@ -115,3 +116,14 @@ def test_the_table_says_every_step_with_its_interval():
 def test_words_name_the_step_and_its_bounds():
     (price, *_) = prices(evidence())
     assert change_words(price.steps[0]).startswith("rule −0.010 [")
+
+
+def test_findings_answer_with_the_price_taken_apart():
+    answer = privacy_budget(evidence())
+    place = answer.head.index("of the price in HR@20")
+    told = {row[1]: row[place] for row in answer.rows}
+    assert "; ".join(part.split(" [")[0] for part in told["dp epsilon=8"].split("; ")) == (
+        "rule −0.010; clip −0.010; noise −0.080"
+    )
+    alone = {key: value for key, value in UTILITY.items() if ": " not in key[0]}
+    assert "of the price in HR@20" not in privacy_budget(evidence(alone)).head
