@@ -167,7 +167,8 @@ def column_span(gradient: Float[Tensor, "dim out"], min_gap: float, rule: str) -
     if exact:
         rank = int(ratios.argmax()) + 1
     elif rule == "noise":
-        rank = int((values > NOISE_EDGE * values.median()).sum())
+        # torch's median of an even count is the lower of the middle two.
+        rank = int((values > NOISE_EDGE * values.quantile(0.5)).sum())
     else:
         return full
     return Span(rank, exact, basis[:, rank:])

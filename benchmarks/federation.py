@@ -58,7 +58,7 @@ def rounds_of(
         domains=(Domain("work", histories, titles, titles, np.full(users, -1)),),
         defenses=(),
         threat=Threat(None, Roles(nobody, nobody), ()),
-        recorder=Recorder(frozenset(), 0),
+        recorder=Recorder(frozenset(), 0, Seeds(0)),
         reject_share=0.5,
         seeds=Seeds(0),
         progress=lambda text: None,

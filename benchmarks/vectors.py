@@ -138,7 +138,7 @@ def our_clusters(work: Vectors) -> None:
 
 def sklearn_clusters(work: Vectors) -> None:
     """k-means of scikit-learn as it comes."""
-    seed = Seeds(0).integer("k-means") % 2**32
+    seed = np.random.RandomState(Seeds(0).numpy("k-means").bit_generator)
     KMeans(CLUSTERS, max_iter=ITERATIONS, tol=0.0, random_state=seed).fit(work.table.numpy())
 
 

@@ -142,7 +142,9 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
         defenses=tuple(build(DEFENSES, part) for part in cell.defense.parts),
         threat=Threat(attack, adversary, targets, coins),
         recorder=Recorder(
-            recorded_rounds(cell.record.rounds, system.num_rounds()), cell.record.clients
+            recorded_rounds(cell.record.rounds, system.num_rounds()),
+            cell.record.clients,
+            seeds.child("recorded clients"),
         ),
         reject_share=cell.limits.reject_share,
         refused_rounds=cell.limits.refused_rounds,

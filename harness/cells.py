@@ -15,7 +15,7 @@ from harness.core.registry import ATTACKS
 from harness.plugins import PluginSpec
 from harness.settings import Evaluation, Limits, Record, Targets
 
-TRAINING_FORMAT = 1
+TRAINING_FORMAT = 2
 """Part of every training key; raised when the meaning of a key changes."""
 
 

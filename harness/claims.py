@@ -43,8 +43,13 @@ def _score(
 
 
 def _history(truth: Truth, client: int, protocol: dict[str, Any]) -> np.ndarray:
-    """Return the items the client's model read, oldest first."""
-    return truth.domain.histories[client][-protocol["max_length"] :]
+    """Return the items the client trained on, oldest first."""
+    return truth.domain.histories[client][-window(protocol) :]
+
+
+def window(protocol: dict[str, Any]) -> int:
+    """Return how many of a history's last items a client trains on, by the public protocol."""
+    return protocol.get("window", protocol["max_length"])
 
 
 @_score.register
@@ -103,17 +108,16 @@ def _identity(
     shared: dict[str, Any],
 ) -> None:
     del protocol
-    # The upload's place among all uploads is its item's in the catalogue.
-    honest = np.flatnonzero(truth.honest_uploads)
+    domain = claims.domain.numpy()
+    rows, honest = _honest_uploads(truth, domain)
     ranks, claimed = np.zeros(len(honest)), np.zeros(len(honest), dtype=np.int64)
-    for part, block in row_blocks(claims.scores, torch.from_numpy(honest)):
+    for part, block in row_blocks(claims.scores, torch.from_numpy(rows)):
         scores = block.numpy()
         ranks[part] = ranking.target_rank(scores, honest[part], tie="average")
-        claimed[part] = scores.argmax(1)
+        claimed[part] = ranking.best(scores)
     # Whose upload it is and whose item it is are both known, so a guesser without the vector picks
     # among the sender's own items.
-    domain = claims.domain.numpy()
-    choices = np.bincount(domain)[domain[honest]]
+    choices, domain = np.bincount(domain)[domain[rows]], domain[rows]
     for k in (1, 5):
         sheet.measure(
             f"top{k}",
@@ -142,6 +146,27 @@ def _identity(
     )
 
 
+def _honest_uploads(
+    truth: Truth, domain: Int[np.ndarray, " upload"]
+) -> tuple[Int[np.ndarray, " honest"], Int[np.ndarray, " honest"]]:
+    """Return the place of each upload that no adversary crafted, and its item.
+
+    In the order of the items, whatever order they were sent in, so that units pair across cells
+    and seeds.
+
+    Args:
+        truth: behind the cell.
+        domain: sender of each upload that arrived; what a domain sent is refused as a whole.
+    """
+    assert truth.upload_items is not None
+    sent = np.ones(len(truth.upload_items), dtype=bool)
+    if truth.upload_domain is not None:
+        sent = np.isin(truth.upload_domain, domain)
+    items, rows = truth.upload_items[sent], np.flatnonzero(truth.honest_uploads[sent])
+    rows = rows[np.argsort(items[rows], kind="stable")]
+    return rows, items[rows]
+
+
 def _score_categories(
     sheet: Sheet,
     claimed: Int[np.ndarray, " upload"],
@@ -160,6 +185,6 @@ def _score_categories(
         honest,
         reidentification.category_overlap(claimed, honest, table),
         better="lower",
-        chance=reidentification.category_overlap_chance(honest, domain[honest], table),
+        chance=reidentification.category_overlap_chance(honest, domain, table),
         **shared,
     )

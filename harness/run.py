@@ -125,6 +125,10 @@ def score_system(sheet: Sheet, cell: Cell, case: Case, outcome: Outcome) -> None
 def score_attacks(sheet: Sheet, case: Case, outcome: Outcome) -> None:
     """Let every inference attack work on its view, and score what it claims."""
     transcript = outcome.transcript
+    truth, items = case.truth, case.training.system.upload_items(outcome.state)
+    if items is not None:
+        owner = transcript.catalogue.domain[items]
+        truth = replace(truth, upload_items=items.numpy(), upload_domain=owner.numpy())
     for label, attack in case.inference.items():
         view = View(transcript, attack.threat_model)
         reason = attack.declines(view)
@@ -141,7 +145,7 @@ def score_attacks(sheet: Sheet, case: Case, outcome: Outcome) -> None:
             )
             continue
         claims = attack.infer(view, case.training.seeds.child("attack", label))
-        score_claims(sheet, attack, label, claims, case.truth, transcript.protocol)
+        score_claims(sheet, attack, label, claims, truth, transcript.protocol)
 
 
 def score_cost(sheet: Sheet, outcome: Outcome, seconds: dict[str, float]) -> None:

@@ -29,13 +29,20 @@ def score_recommendations(
     """Enter HR@K, NDCG@K (full ranking, items had before masked), Hit@1 sampled, and ER@K."""
     users, num_items = truth.evaluated, truth.domain.num_items
     found = _ranked(released, truth, count, seeds)
+    why = _caveats(released, found.test)
     fair = (
         float(np.mean([num_items - len(np.unique(c)) for c in truth.contexts(users)]))
         if len(users)
         else NAN
     )
     for k in cutoffs:
-        shared = {"side": "utility", "better": "higher", "k": k, "protocol": "full"}
+        shared: dict[str, Any] = {
+            "side": "utility",
+            "better": "higher",
+            "k": k,
+            "protocol": "full",
+            "reason": why,
+        }
         chance_hr, chance_ndcg = NAN, NAN
         if len(users):
             chance_hr = ranking.hit_ratio_chance(k, round(fair))
@@ -51,9 +58,19 @@ def score_recommendations(
         chance=1 / count,
         k=1,
         protocol="sampled",
+        reason=why,
     )
     if truth.targets:
         _score_exposure(sheet, truth, found, cutoffs)
+
+
+def _caveats(released: Released, ranks: Float[np.ndarray, " user"]) -> str:
+    """Say what a reader must know of these numbers, on the row itself."""
+    lost, told = int(np.isnan(ranks).sum()), str(getattr(released, "caveat", ""))
+    if not lost:
+        return told
+    where = "every user" if lost == len(ranks) else f"{lost} of {len(ranks)} users"
+    return "; ".join(filter(None, [f"the model's scores are NaN for {where}: it diverged", told]))
 
 
 class _Ranked(NamedTuple):

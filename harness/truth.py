@@ -23,6 +23,8 @@ class Truth:
         evaluated: users whose recommendations are scored: honest in every cell of the scenario.
         victims: clients that inference attacks are scored on (honest and not noisy in this cell).
         honest_uploads: uploaded vectors that no adversary crafted (cross-silo systems).
+        upload_items: catalogue item of each uploaded vector; None where none is uploaded.
+        upload_domain: domain that sent each of them.
         categories: genres or categories of each catalogue item; empty where the data has none.
         targets: promoted items.
         coins: an audit's coin of each client, heads is true; None where nothing is audited.
@@ -37,6 +39,8 @@ class Truth:
     targets: tuple[int, ...]
     categories: tuple[tuple[str, ...], ...] = ()
     coins: Bool[np.ndarray, " client"] | None = None
+    upload_items: Int[np.ndarray, " upload"] | None = None
+    upload_domain: Int[np.ndarray, " upload"] | None = None
 
     def contexts(self, users: Int[np.ndarray, " user"]) -> list[Int[np.ndarray, " event"]]:
         """Return what each user is recommended from at test time: history and validation item."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from harness.core.errors import RunError
 from harness.core.messages import Silence
 from harness.core.observe import Catalogue
 from harness.core.params import Paper
@@ -90,7 +91,10 @@ class Popularity(Anchor):
     def release(self, state: tuple[Domain, Resources], seeds: Seeds) -> Released:
         """Return popularity scores."""
         domain = state[0]
-        counts = np.bincount(np.concatenate(domain.histories), minlength=domain.num_items)
+        events = [np.asarray(history, dtype=np.int64) for history in domain.histories]
+        counts = np.bincount(np.concatenate([*events, []]).astype(int), minlength=domain.num_items)
+        if not counts.any():
+            raise RunError(f"{domain.name}: no training event to count the popularity of items by")
         return FixedScores(counts.astype(np.float64), domain.num_items, seeds)
 
 

@@ -81,6 +81,8 @@ class SequenceModel:
         dense: shared parameters.
         table: item embeddings.
         max_length: history items read.
+        batch: histories encoded at once.
+        caveat: what a reader of its results should know of its training; empty for nothing.
     """
 
     backbone: Backbone
@@ -88,6 +90,7 @@ class SequenceModel:
     table: Float[Tensor, "item dim"]
     max_length: int
     batch: int = 256
+    caveat: str = ""
 
     @property
     def item_table(self) -> Float[Tensor, "item dim"]:

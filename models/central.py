@@ -2,12 +2,14 @@
 
 Kang and McAuley, ICDM 2018, arXiv:1808.09781, section 3.5: binary cross-entropy with one sampled
 negative a position [paper]; Adam, dropout [paper]. The number of epochs is chosen on the
-validation items by NDCG [ours].
+validation items by NDCG, and training ends when that has not risen for a while [ours].
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,12 +18,13 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from harness.core.errors import RunError
 from harness.core.params import Params
 from harness.core.scores import block_rows
 from harness.core.seeds import Seeds
 from harness.core.system import Domain
 from models.backbone import BackboneName, SequenceModel, build_backbone, initial_table
-from models.sequences import causal_layout, complement_sample
+from models.sequences import causal_layout, complement_sample, readable
 
 
 class CentralConfig(Params):
@@ -42,7 +45,10 @@ class CentralConfig(Params):
         default=128, ge=1, le=1_000_000, description="sequences a step [paper: 128]"
     )
     epochs: int = Field(
-        default=100, ge=1, le=100_000, description="upper limit; the best on validation is kept"
+        default=500,
+        ge=1,
+        le=100_000,
+        description="upper limit, meant to come after patience; the best on validation is kept",
     )
     check_every: int = Field(
         default=5, ge=1, le=100_000, description="epochs between validations [ours]"
@@ -58,7 +64,46 @@ def fit_central(
     seeds: Seeds,
     progress: Callable[[str], None] = lambda text: None,
 ) -> SequenceModel:
-    """Train on all histories of ``domain`` and return the model that was best on validation."""
+    """Train on all histories of ``domain`` and return the model that was best on validation.
+
+    Where there is nothing to validate on, the last epoch's model is returned.
+
+    Raises:
+        RunError: no history has two events, or no epoch left weights that are numbers.
+    """
+    if not any(len(history) >= 2 for history in domain.histories):
+        raise RunError(
+            f"{domain.name}: no user has two events to train a sequence model on; check min_length"
+        )
+    model = _initial(domain, config, seeds)
+    optimizer = torch.optim.Adam([*model.dense.values(), model.table], lr=config.learning_rate)
+    best, best_score, best_epoch, last = None, -math.inf, 0, 0
+    validates = bool((domain.validation >= 0).any())
+    for epoch in range(1, config.epochs + 1):
+        _epoch(model, optimizer, domain, config, seeds.child("epoch", epoch))
+        if epoch % config.check_every and epoch != config.epochs:
+            continue
+        last, now = epoch, _snapshot(model)
+        score = validation_ndcg(now, domain)
+        if not _finite(now) or (math.isnan(score) and validates):
+            # No step leads back from NaN.
+            progress(f"{domain.name}: epoch {epoch}, weights or scores are not finite: stopped")
+            break
+        if score > best_score or not validates:
+            best, best_score, best_epoch = now, score, epoch
+        progress(f"{domain.name}: epoch {epoch}, validation NDCG@20 {score:.4f}")
+        if epoch - best_epoch >= config.patience * config.check_every:
+            break
+    if best is None:
+        raise RunError(
+            f"{domain.name}: training diverged: weights or scores were not finite at epoch {last}, "
+            f"the first that was checked; lower the learning rate ({config.learning_rate:g})"
+        )
+    caveat = _caveat(config, best_epoch, last) if validates else "no validation items: all epochs"
+    return replace(best, caveat=caveat)
+
+
+def _initial(domain: Domain, config: CentralConfig, seeds: Seeds) -> SequenceModel:
     backbone = build_backbone(
         config.backbone,
         embedding_size=config.embedding_size,
@@ -68,21 +113,22 @@ def fit_central(
     )
     dense = {n: p.requires_grad_() for n, p in backbone.initial(seeds).items()}
     table = initial_table(domain.num_items, config.embedding_size, seeds).requires_grad_()
-    optimizer = torch.optim.Adam([*dense.values(), table], lr=config.learning_rate)
-    model = SequenceModel(backbone, dense, table, config.max_length)
-    best, best_score, stale = _snapshot(model), -1.0, 0
-    for epoch in range(1, config.epochs + 1):
-        _epoch(model, optimizer, domain, config, seeds.child("epoch", epoch))
-        if epoch % config.check_every and epoch != config.epochs:
-            continue
-        score = validation_ndcg(_snapshot(model), domain)
-        stale = 0 if score > best_score else stale + 1
-        if score > best_score:
-            best, best_score = _snapshot(model), score
-        progress(f"{domain.name}: epoch {epoch}, validation NDCG@20 {score:.4f}")
-        if stale >= config.patience:
-            break
-    return best
+    return SequenceModel(backbone, dense, table, readable(domain.histories, config.max_length))
+
+
+def _caveat(config: CentralConfig, best: int, last: int) -> str:
+    """Say where the limit on epochs, not patience, ended a training that may still have gained."""
+    wanted = config.patience * config.check_every
+    if last < config.epochs or last - best >= wanted:
+        return ""
+    return (
+        f"not trained out: best on validation at epoch {best} of {config.epochs}, less than the "
+        f"{wanted} epochs of patience before the limit; raise epochs"
+    )
+
+
+def _finite(model: SequenceModel) -> bool:
+    return all(bool(p.isfinite().all()) for p in (*model.dense.values(), model.table))
 
 
 def _snapshot(model: SequenceModel) -> SequenceModel:
@@ -121,8 +167,9 @@ def _loss(
     stream: np.random.Generator,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    layout, last = causal_layout([h[:-1] for h in histories], model.max_length)
-    targets, _ = causal_layout([h[1:] for h in histories], model.max_length)
+    longest = max(len(h) for h in histories) - 1
+    layout, last = causal_layout([h[:-1] for h in histories], longest)
+    targets, _ = causal_layout([h[1:] for h in histories], longest)
     negatives = np.zeros(targets.ids.shape, dtype=np.int64)
     for row, user in enumerate(users):
         seen = np.unique(domain.histories[user])
@@ -138,7 +185,10 @@ def _loss(
 
 
 def validation_ndcg(model: SequenceModel, domain: Domain, k: int = 20) -> float:
-    """Return NDCG@k of the validation items, full ranking, training items masked."""
+    """Return NDCG@k of the validation items, full ranking, training items masked.
+
+    NaN where a score is, or where nobody has a validation item. A tie counts against the model.
+    """
     users = np.flatnonzero(domain.validation >= 0)
     if not len(users):
         return float("nan")
@@ -149,8 +199,12 @@ def validation_ndcg(model: SequenceModel, domain: Domain, k: int = 20) -> float:
         scores = model.scores(chunk, histories)
         target = domain.validation[chunk]
         own = scores[np.arange(len(chunk)), target].copy()
+        lost = np.isnan(scores).any(1)
         for row, history in enumerate(histories):
             scores[row, history] = -np.inf
-        rank = 1 + (scores > own[:, None]).sum(1)
-        gains.append(np.where(rank <= k, 1 / np.log2(rank + 1), 0.0))
+        # The target itself is the one that is always at least as good.
+        scores[np.arange(len(chunk)), target] = own
+        rank = (scores >= own[:, None]).sum(1)
+        gain = np.where(rank <= k, 1 / np.log2(np.maximum(rank, 1) + 1), 0.0)
+        gains.append(np.where(lost, np.nan, gain))
     return float(np.concatenate(gains).mean())

@@ -56,6 +56,7 @@ from models.lumos_memory import (
     cut,
     softmax_bytes,
 )
+from models.sequences import readable
 
 _TABLE = "item table"
 
@@ -141,13 +142,13 @@ class Lumos(System):
             embedding_size=config.embedding_size,
             num_blocks=config.num_blocks,
             num_heads=config.num_heads,
-            max_positions=config.max_length + MAX_FUTURE,
+            max_positions=config.window + MAX_FUTURE,
         )
         model = SequenceModel(
             backbone,
             backbone.initial(seeds),
             initial_table(domain.num_items, config.embedding_size, seeds),
-            config.max_length,
+            readable(domain.histories, config.max_length),
         )
         views = write_views(domain, config, resources) if self.assets() else None
         return LumosState(model, domain, views)
@@ -294,6 +295,7 @@ class Lumos(System):
         config: LumosConfig = self.config
         return {
             "max_length": config.max_length,
+            "window": config.window,
             "steps": config.local_epochs,
             "optimizer": config.optimizer,
             "learning_rate": config.learning_rate,

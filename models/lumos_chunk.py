@@ -66,7 +66,7 @@ def token_counts(
     config: LumosConfig,
 ) -> list[int]:
     """Return at least the number of each client's packed tokens; below 2 it can't train."""
-    longest = config.max_length
+    longest = config.window
     tokens = [min(len(histories[client]), longest) for client in clients]
     if views is None:
         return tokens
@@ -81,7 +81,7 @@ def packed(users: Users, config: LumosConfig, plan: DataPlan) -> PackedBatch:
     """Pack histories and views."""
     histories, views = users.own_histories(), users.views
     if views is None:
-        return collate_histories(histories, config.max_length)
+        return collate_histories(histories, config.window)
     counterfactual = plan.counterfactual_weight > 0
     pairs = zip(users.ids, histories, strict=True)
     return collate([packed_user(u, h, views, config, counterfactual) for u, h in pairs])

@@ -78,3 +78,8 @@ class LumosConfig(Params):
     encoder: str = Field(
         default="minilm-l6", description="sentence encoder that grounds LLM text [ours]"
     )
+
+    @property
+    def window(self) -> int:
+        """Most recent items that a client trains on: all it reads, and what follows the last."""
+        return self.max_length + 1

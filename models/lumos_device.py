@@ -24,8 +24,8 @@ from models.lumos_inquiries import write_texts
 from models.lumos_views import VIEW_NAMES, Views, build_views
 from models.packing import PackedUser, pack_user
 
-VIEWS_VERSION = 2
-"""Raise when :func:`models.lumos_views.build_views` changes its result."""
+VIEWS_VERSION = 3
+"""Raise when :func:`models.lumos_views.build_views` or its streams change their result."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def packed_user(
         config: which views are in use.
         counterfactual: False leaves the counterfactual view out, as if it had never been written.
     """
-    kept = history[-config.max_length :]
+    kept = history[-config.window :]
     future = views.future[user][len(history) :][:MAX_FUTURE] if config.future else None
     rephrased = views.rephrased[user][-len(kept) :] if config.rephrased else None
     wanted = config.counterfactual and counterfactual

@@ -7,14 +7,16 @@ import os
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from harness.core.seeds import Seeds
 from harness.core.system import Domain, Progress
 from models.backbone import SequenceModel, build_backbone
 from models.central import CentralConfig, fit_central
+from models.sequences import readable
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raise when :func:`models.central.fit_central` changes its result."""
 
 
@@ -34,11 +36,14 @@ def pretrained(
         model = fit_central(domain, config, seeds, progress)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file({**model.dense, "item table": model.table}, partial)
+        note = {"caveat": model.caveat}
+        save_file({**model.dense, "item table": model.table}, partial, metadata=note)
         os.replace(partial, path)
-    tensors = load_file(path)
-    table = tensors.pop("item table")
-    return SequenceModel(backbone, tensors, table, config.max_length)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        caveat = (file.metadata() or {}).get("caveat", "")
+    table, reads = tensors.pop("item table"), readable(domain.histories, config.max_length)
+    return SequenceModel(backbone, tensors, table, reads, caveat=caveat)
 
 
 def _key(domain: Domain, config: CentralConfig, seeds: Seeds) -> str:

@@ -72,6 +72,18 @@ def causal_layout(
     return layout, last
 
 
+def readable(histories: Sequence[Int[np.ndarray, " event"]], max_length: int) -> int:
+    """Return how many items a model trained on these histories may read when it recommends.
+
+    Training reads ``max_length`` items and their successors at most, so the longest history has
+    trained positions up to its last item but one. Beyond them a position embedding is still what
+    it was drawn as; a recommendation, whose history has grown by the validation item, must not read
+    it and reads the most recent items instead.
+    """
+    longest = max((len(history) for history in histories), default=0)
+    return max(1, min(max_length, longest - 1))
+
+
 def causal_mask(tokens: int) -> Bool[Tensor, "1 token token"]:
     """Return the mask of every sequence without branches."""
     return torch.ones(1, tokens, tokens, dtype=torch.bool).tril()

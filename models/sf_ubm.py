@@ -3,9 +3,10 @@
 Guo et al., arXiv:2604.14833v1 (2026), section 3. Each domain is a client. Stage 1a (equations 1-7):
 SentenceBERT vectors of all its items, perturbed by the defence ``replacement`` (kept apart here so
 that it can be switched off and swept), are uploaded once [inferred: nothing uploaded changes with
-training]. Stage 1b: k-means++ on the server returns each item its cluster centre. Stage 1c
-(equations 8-14): :mod:`models.fkd`. Stage 2 (equations 15-17): :mod:`models.llm_stage` injects soft
-prompts into an LLM that names one of 20 candidates.
+training], in an order that the domain draws and keeps [ours]: in the catalogue's own, a vector's
+place would name its item at any noise. Stage 1b: k-means++ on the server returns each item its
+cluster centre. Stage 1c (equations 8-14): :mod:`models.fkd`. Stage 2 (equations 15-17):
+:mod:`models.llm_stage` injects soft prompts into an LLM that names one of 20 candidates.
 
 The server sees one vector an item and nothing of the interactions; no gradient is ever sent, so
 gradient inversion does not apply and interaction membership is undefined on this channel.
@@ -21,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from harness.core.clusters import k_means
@@ -29,46 +29,18 @@ from harness.core.errors import RunError
 from harness.core.local import Work
 from harness.core.messages import Aggregate, CentroidReturn, EmbeddingUpload, Form, Message
 from harness.core.observe import Catalogue
-from harness.core.params import Paper, Params
+from harness.core.params import Paper
 from harness.core.registry import SYSTEMS
 from harness.core.seeds import Seeds
 from harness.core.system import Answers, Deviation, Domain, Part, Resources, System, Variant
 from harness.language.encoder import SentenceEncoder
 from models.backbone import SequenceModel
-from models.central import CentralConfig
-from models.fkd import FkdConfig, FkdData, Mapping, fit_fkd
-from models.llm_stage import ItemSide, LLMStage, LLMStageConfig
+from models.fkd import FkdData, Mapping, fit_fkd
+from models.llm_stage import ItemSide, LLMStage
 from models.pretrain import pretrained
+from models.sf_ubm_config import SfUbmConfig
 from models.stage2_data import draw_questions
-
-
-class SfUbmConfig(Params):
-    """Every choice of SF-UBM; defaults are the paper's where it states one."""
-
-    backbone: CentralConfig = Field(
-        default=CentralConfig(embedding_size=50, num_heads=1, dropout=0.5),
-        description="SASRec, pre-trained and frozen; d = 50 [paper], 1 head, dropout 0.5 [lineage]",
-    )
-    num_clusters: int = Field(
-        default=90, ge=1, le=10_000_000, description="K [paper: 90 / 100 / 70]"
-    )
-    max_iterations: int = Field(default=300, ge=1, le=1_000_000, description="of k-means [paper]")
-    tolerance: float = Field(default=1e-4, ge=0, description="of k-means [paper]")
-    federated: bool = Field(
-        default=True, description="cluster both domains together; off clusters the own domain only"
-    )
-    fkd: FkdConfig = Field(default=FkdConfig(), description="stage 1c")
-    language_stage: bool = Field(default=True, description="train and evaluate stage 2")
-    stage2: LLMStageConfig = Field(default=LLMStageConfig(), description="stage 2")
-    answer_users: int = Field(
-        default=100, ge=0, le=100_000_000, description="test users that stage 2 answers for"
-    )
-    llm: str = Field(
-        default="smollm2-135m", description="asset, path or hub name [paper: OPT-6.7B]"
-    )
-    encoder: str = Field(
-        default="minilm-l6", description="asset, path or hub name [paper: 768-d SBERT]"
-    )
+from models.upload_order import upload_order
 
 
 @dataclass(frozen=True)
@@ -78,7 +50,8 @@ class SfUbmState:
     Attributes:
         domains: target first, source second.
         text: clean unit-length text vectors of all items, target's first.
-        owner: domain of each item.
+        owner: domain of each item, and so of each upload.
+        order: item behind each uploaded vector; its domain's secret.
         centroids: returned vectors of all items; None before the exchange.
         resources: where models lie.
         backbone_seeds: stream of the pre-training.
@@ -87,6 +60,7 @@ class SfUbmState:
     domains: tuple[Domain, ...]
     text: Float[Tensor, "item dim"]
     owner: Int[Tensor, " item"]
+    order: Int[Tensor, " upload"]
     centroids: Float[Tensor, "item dim"] | None
     resources: Resources
     backbone_seeds: Seeds
@@ -107,6 +81,11 @@ class SfUbmReleased:
     decoded: Float[Tensor, "item dim"]
     stage2: LLMStage | None
     answer_limit: int
+
+    @property
+    def caveat(self) -> str:
+        """What a reader should know of the pre-training."""
+        return self.model.caveat
 
     def scores(
         self, users: Int[np.ndarray, " user"], histories: Sequence[Int[np.ndarray, " event"]]
@@ -204,6 +183,7 @@ class SfUbm(System):
             domains=domains,
             text=torch.cat(texts),
             owner=torch.cat(owner),
+            order=upload_order(torch.cat(owner), seeds.child("upload order")),
             centroids=None,
             resources=resources,
             backbone_seeds=seeds.child("backbone"),
@@ -211,7 +191,7 @@ class SfUbm(System):
 
     def local(self, state: SfUbmState, work: Work) -> Iterator[EmbeddingUpload]:
         """Upload every item's text vector; perturbation is the defence's client stage."""
-        yield EmbeddingUpload(state.owner, state.text)
+        yield EmbeddingUpload(state.owner, state.text[state.order])
 
     def form(self, state: SfUbmState) -> Form:
         """Return the form of an upload: one vector for each item of the domain."""
@@ -242,7 +222,7 @@ class SfUbm(System):
         return CentroidReturn(message.domain, vectors, assignment)
 
     def apply(self, state: SfUbmState, aggregate: Aggregate) -> SfUbmState:
-        """Store the returned centroids; a domain whose upload was refused gets none.
+        """Give centroids back to the items whose vectors were sent; a refused domain gets none.
 
         Raises:
             RunError: the target domain gets none.
@@ -251,8 +231,12 @@ class SfUbm(System):
         if not bool((aggregate.domain == 0).any()):
             raise RunError("the target domain's upload was refused, so it gets no centroids")
         centroids = torch.full_like(state.text, float("nan"))
-        centroids[torch.isin(state.owner, aggregate.domain)] = aggregate.vectors
+        centroids[state.order[torch.isin(state.owner, aggregate.domain)]] = aggregate.vectors
         return replace(state, centroids=centroids)
+
+    def upload_items(self, state: SfUbmState) -> Int[Tensor, " upload"]:
+        """Return the order in which the domains sent their items."""
+        return state.order
 
     def release(self, state: SfUbmState, seeds: Seeds) -> SfUbmReleased:
         """Pre-train SASRec, distil (stage 1c) and train the language stage (stage 2)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
+from numpy.random import RandomState
 from torch import Tensor
 
 from harness.core.seeds import Seeds
@@ -43,7 +44,7 @@ def k_means(
         max_iter=max_iterations,
         tol=tolerance,
         copy_x=False,
-        random_state=seeds.integer("k-means") % 2**32,
+        random_state=RandomState(seeds.numpy("k-means").bit_generator),
     )
     with threadpool_limits(limits=1, user_api="openmp"):
         means.fit(vectors.numpy())

@@ -162,7 +162,7 @@ class EmbeddingUpload(Message):
 
     Attributes:
         domain: client (domain) that sent each vector, sorted.
-        vectors: uploaded vectors; the order inside a domain is its item index.
+        vectors: uploaded vectors; the order inside a domain is the domain's secret.
     """
 
     domain: Int[Tensor, " upload"]

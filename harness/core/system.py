@@ -287,6 +287,10 @@ class System(Component):
         """Return public facts of the local protocol."""
         return {}
 
+    def upload_items(self, state: Any) -> Int[Tensor, " upload"] | None:
+        """Return the item behind each uploaded vector, for the scorer; None sends no vectors."""
+        return None
+
     def findings(self, state: Any) -> dict[str, float | None]:
         """Return figures on the preparation by metric name; None where one is undefined."""
         return {}

@@ -66,6 +66,14 @@ def target_ranks(
     return ranks
 
 
+def best(scores: Float[np.ndarray, "row item"]) -> Int[np.ndarray, " row"]:
+    """Return the item with the highest score of each row, the first of equals.
+
+    -1, no choice, where a score is NaN: NumPy's ``argmax`` would call that one the highest.
+    """
+    return np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
+
+
 def hit_ratio(ranks: Shaped[np.ndarray, "*any"], k: int) -> Float[np.ndarray, "*any"]:
     """HR@k: 1 where the target is among the first ``k``, else 0; NaN stays NaN."""
     _require_k(k)

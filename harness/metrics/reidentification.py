@@ -80,11 +80,12 @@ def catalogue_disclosed(
     and still tells the catalogue as a set.
 
     Args:
-        claimed: item id claimed for each upload; negative = no claim.
+        claimed: item id claimed for each upload; negative = no claim. Without any claim there is
+            nothing to measure: NaN.
         owned: ids of the domain's items; duplicates count once.
     """
     own = np.unique(owned)
-    if not len(own):
+    if not len(own) or (len(claimed) and (claimed < 0).all()):
         return float("nan")
     return float(np.isin(own, claimed).mean())
 
@@ -101,13 +102,15 @@ def category_overlap(
 ) -> Float[np.ndarray, " upload"]:
     """Jaccard overlap of the claimed item's categories with the true item's; NaN without any.
 
+    NaN also where nothing is claimed (a negative item).
+
     With one category an item this is 1 for the right category and 0 for another. A wrong item of
     the right category tells what a user or a shop deals in almost as well as the right one.
     """
     of_claim, of_truth = categories[claimed], categories[truth]
     both, either = (of_claim & of_truth).sum(1), (of_claim | of_truth).sum(1)
     overlap = both / np.maximum(either, 1)
-    return np.where(of_truth.any(1), overlap, np.nan)
+    return np.where(of_truth.any(1) & (claimed >= 0), overlap, np.nan)
 
 
 def category_overlap_chance(

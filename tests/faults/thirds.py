@@ -136,7 +136,7 @@ def training(
         domains=(domain,),
         defenses=tuple(more.pop("defenses", ())),
         threat=Threat(attack, Roles(bad, np.zeros_like(bad)), targets=()),
-        recorder=Recorder(frozenset(more.pop("record", (0, 1, 2))), 0),
+        recorder=Recorder(frozenset(more.pop("record", (0, 1, 2))), 0, Seeds(0)),
         reject_share=more.pop("reject_share", 0.5),
         seeds=Seeds(0),
         progress=lambda text: None,

@@ -97,7 +97,7 @@ def audit(defenses: list[Defense], seed: int = 0, share: float = 1.0) -> Proof:
         domains=(domain,),
         defenses=tuple(defenses),
         threat=Threat(Canary(), Roles(malicious, np.zeros_like(malicious)), (), coins),
-        recorder=Recorder(frozenset(), 0),
+        recorder=Recorder(frozenset(), 0, Seeds(0)),
         reject_share=0.5,
         seeds=Seeds(seed).child("training"),
         progress=lambda text: None,

@@ -170,7 +170,7 @@ def train(
         domains=(world.domain,),
         defenses=tuple(defenses),
         threat=Threat(attack, world.roles(seed, attack is not None), world.targets(seed)),
-        recorder=Recorder(frozenset(record), 0),
+        recorder=Recorder(frozenset(record), 0, Seeds(0)),
         reject_share=0.5,
         seeds=Seeds(seed).child("training"),
         progress=lambda text: None,

@@ -23,6 +23,7 @@ from harness.metrics.ranking import target_rank
 from harness.sheet import Sheet
 from harness.truth import Truth
 from models.sf_ubm import SfUbm, SfUbmState
+from models.upload_order import upload_order
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class TextWorld:
 
     def clean(self) -> EmbeddingUpload:
         """What the domains would send without a defence."""
-        return EmbeddingUpload(self.state.owner, self.state.text)
+        return EmbeddingUpload(self.state.owner, self.state.text[self.state.order])
 
     def sent(self, defenses: Sequence[Defense], seed: int) -> EmbeddingUpload:
         """What they send under the defences' client stages."""
@@ -115,6 +116,7 @@ class TextWorld:
             victims=np.zeros(0, dtype=bool),
             honest_uploads=np.ones(len(self.state.text), dtype=bool),
             targets=(),
+            upload_items=self.state.order.numpy(),
         )
 
     def _transcript(self, message: EmbeddingUpload, defenses: Sequence[Defense]) -> Transcript:
@@ -149,7 +151,8 @@ def _world(domains: tuple[Domain, ...], vectors: torch.Tensor, num_clusters: int
     sizes = torch.tensor([domain.num_items for domain in domains])
     owner = torch.arange(len(domains)).repeat_interleave(sizes)
     resources = Resources({}, Path("unused"), lambda text: None)
-    state = SfUbmState(domains, vectors, owner, None, resources, Seeds(0))
+    order = upload_order(owner, Seeds(0).child("upload order"))
+    state = SfUbmState(domains, vectors, owner, order, None, resources, Seeds(0))
     system = SfUbm(num_clusters=num_clusters, language_stage=False)
     return TextWorld(system, state, np.zeros(0, dtype=np.int64))
 

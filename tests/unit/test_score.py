@@ -40,6 +40,7 @@ def _truth(**changes):
         "evaluated": np.arange(NUM_USERS),
         "victims": np.ones(NUM_USERS, dtype=bool),
         "honest_uploads": np.ones(NUM_ITEMS, dtype=bool),
+        "upload_items": np.arange(NUM_ITEMS),
         "targets": (),
     }
     return Truth(**{**fields, **changes})

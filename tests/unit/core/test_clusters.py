@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from numpy.random import RandomState
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
@@ -32,7 +33,7 @@ def test_centres_are_means_and_members_are_nearest():
 
 def test_no_copy_changes_no_bit():
     """The copy that scikit-learn makes by default is of no consequence for the result."""
-    vectors, seed = gaussian(500, 8), Seeds(3).integer("k-means") % 2**32
+    vectors, seed = gaussian(500, 8), RandomState(Seeds(3).numpy("k-means").bit_generator)
     plain = KMeans(5, max_iter=20, tol=0.0, random_state=seed, n_init="auto")
     with threadpool_limits(1, "openmp"):
         plain.fit(vectors.numpy())

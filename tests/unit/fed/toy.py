@@ -26,7 +26,7 @@ def toy_domain(num_users: int = 30) -> Domain:
 
 
 def toy_training(
-    *, defenses=(), attack=None, malicious=(), rounds=3, seed=0, record=(0,), **params
+    *, defenses=(), attack=None, malicious=(), rounds=3, seed=0, record=(0,), keep=0, **params
 ) -> Training:
     """Return a training of LUMOS without views on :func:`toy_domain`."""
     domain = toy_domain()
@@ -47,7 +47,7 @@ def toy_training(
         domains=(domain,),
         defenses=tuple(defenses),
         threat=Threat(attack, Roles(bad, np.zeros_like(bad)), targets=(0,)),
-        recorder=Recorder(frozenset(record), 0),
+        recorder=Recorder(frozenset(record), keep, Seeds(seed).child("recorded clients")),
         reject_share=0.5,
         seeds=Seeds(seed).child("training"),
         progress=lambda text: None,
