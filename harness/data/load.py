@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from harness.core.errors import ScenarioError
@@ -24,8 +25,18 @@ def read(config: DatasetConfig) -> Interactions:
         return LOADERS.get(config.use).read(config.loader_options(), config.policy)
     if config.path is None:
         raise ScenarioError("the data set names neither use nor path")
-    loader = LOADERS.fitting(Path(config.path).expanduser())
-    return loader.read(loader.options(path=config.path), config.policy)
+    path = _from_here(config.path)
+    loader = LOADERS.fitting(Path(path).expanduser())
+    return loader.read(loader.options(path=path), config.policy)
+
+
+def _from_here(path: str) -> str:
+    """Return a path below the current directory as relative to it: so its user would write it."""
+    try:
+        below = Path(path).is_relative_to(Path.cwd())
+    except OSError:  # the current directory is gone
+        return path
+    return os.path.relpath(path) if below else path
 
 
 def load(config: DatasetConfig, seed: int) -> Interactions:

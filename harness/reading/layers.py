@@ -1,7 +1,7 @@
 """A scenario's layers: the files it extends, the file itself, the command line's overrides.
 
 Files are merged deeply: mappings key by key, anything else is replaced. An override replaces what
-stands at its path.
+stands at its path. Relative paths start where :mod:`harness.reading.paths` says.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.core.errors import shown_path
 from harness.reading.compose import Node
+from harness.reading.paths import OVERRIDE, make_absolute
 from harness.reading.problems import InvalidScenario, Mark, Problem, suggest
 from harness.reading.source import Document, parse_yaml, read_yaml
 
@@ -31,6 +32,7 @@ def read_layers(path: Path, overrides: Sequence[str] = ()) -> Document:
     problems = list(document.problems)
     for override in overrides:
         problems += _apply(document.root, override)
+    make_absolute(document.root)
     return Document(document.root, tuple(problems))
 
 
@@ -85,7 +87,7 @@ def _merge(base: Node, over: Node) -> None:
 def _apply(root: Node, override: str) -> list[Problem]:
     """Replace what stands at the override's path, in place; return what prevented it."""
     target, equals, text = override.partition("=")
-    mark = Mark(f"-S {override}")
+    mark = Mark(f"{OVERRIDE}{override}")
     steps = [step.strip() for step in target.split(".")]
     if not equals or not all(steps):
         return [Problem(mark, "", "an override is written path.to.key=VALUE")]
