@@ -5,7 +5,7 @@ comparisons and gates read nothing of the harness but this file; it never import
 
 The statistics that a reader of rows needs (paired over seeds and users) are offered here as well:
 :class:`Interval`, :func:`over_seeds`, :func:`paired_difference`, :func:`paired_ratio`, and, for
-many rows at once, :func:`over_seeds_jointly` and :func:`student_t`.
+many rows at once, :func:`paired_differences_jointly` and :func:`student_t`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ from harness.metrics.interval import (
     over_seeds,
     paired_difference,
     paired_ratio,
-    proportion_over_seeds,
 )
-from harness.metrics.joint import over_seeds_jointly, student_t
+from harness.metrics.joint import Pairs, paired_differences_jointly, student_t
 from harness.rows import SCHEMA_VERSION, Row, SampleBlock
 
 if TYPE_CHECKING:
@@ -41,13 +40,13 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMA_VERSION",
     "Interval",
+    "Pairs",
     "Row",
     "SampleBlock",
     "over_seeds",
-    "over_seeds_jointly",
     "paired_difference",
+    "paired_differences_jointly",
     "paired_ratio",
-    "proportion_over_seeds",
     "read_results",
     "read_rows",
     "read_samples",

@@ -31,9 +31,9 @@ from torch import Tensor
 from harness.core.seeds import Seeds
 from harness.metrics.interval import (
     Interval,
+    over_seeds,
     paired_difference,
     paired_ratio,
-    proportion_over_seeds,
 )
 
 Groups = Sequence[Shaped[np.ndarray, " _unit"]]
@@ -159,7 +159,7 @@ def _require_measured(*sides: Groups) -> None:
 
 def _interval(groups: Groups) -> Interval:
     _require_measured(groups)
-    return proportion_over_seeds(groups, _stream("interval"))
+    return over_seeds(groups, _stream("interval"))
 
 
 def _stream(*purpose: str | int) -> np.random.Generator:

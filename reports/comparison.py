@@ -1,8 +1,11 @@
 """Two runs row by row: what changed from A to B, with paired intervals and a verdict in words.
 
 Rows are matched by what they measure. A difference is B − A, paired over the seeds and users that
-both runs have: from the values per user where both runs stored them (seeds resampled, then
-users), else from one difference per seed (Student's t). Without either there is no verdict.
+both runs have: from the values per user where both runs stored them (users drawn jointly for all
+seeds, the spread of the seeds added), else from one difference per seed (Student's t). Without
+either there is no verdict. One seed in common covers users only: what is beyond its interval
+differs on these two trainings, and neither worse nor better is said, unless both runs share the
+training itself.
 """
 
 from __future__ import annotations
@@ -13,14 +16,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.results import Interval, over_seeds_jointly, student_t
+from harness.results import Interval, Pairs, paired_differences_jointly, student_t
 from reports.comparison_notes import find_problems
 from reports.comparison_run import Block, Place, Run, RunRow
 from reports.wording import join_words
 
 WORSE, SAME, BETTER = "worse", "no difference shown", "better"
+ONE_TRAINING = "different on these trainings"
 NOT_COMPARABLE = "not comparable"
-VERDICTS = (WORSE, SAME, BETTER, NOT_COMPARABLE)
+VERDICTS = (WORSE, ONE_TRAINING, SAME, BETTER, NOT_COMPARABLE)
 DRAWS = 1000
 # A mean of stored 32-bit values agrees with its row to about this share.
 _SAME_MEAN = 1e-4
@@ -62,7 +66,7 @@ class Difference:
     @property
     def changed(self) -> bool:
         """A difference is shown, or one run only has a number."""
-        return self.verdict in (WORSE, BETTER) or bool(self.lost_in)
+        return self.verdict in (WORSE, ONE_TRAINING, BETTER) or bool(self.lost_in)
 
     @property
     def basis(self) -> str:
@@ -72,7 +76,11 @@ class Difference:
         seeds = "1 seed" if self.num_seeds == 1 else f"{self.num_seeds} seeds"
         if not self.per_user:
             return seeds
-        return f"users of {seeds}, n = {self.interval.n}"
+        text = f"users of {seeds}, n = {self.interval.n}"
+        if self.verdict != ONE_TRAINING:
+            return text
+        way = _direction(self.interval, self.better)
+        return f"{text}; {way} on these trainings, training noise not covered"
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ class _Paired:
 
     place: Place
     rows: list[tuple[RunRow, RunRow]]
-    users: list[np.ndarray] | None = None
+    users: Pairs | None = None
     means: list[tuple[float, float]] = field(default_factory=list)
     users_differ: bool = False
 
@@ -171,7 +179,7 @@ def _pair(a: Run, b: Run, place: Place) -> _Paired:
     mine = sorted((r for r in a.places[place] if r.measured), key=lambda row: row.seed)
     pair = _Paired(place, [(row, others[row.seed]) for row in mine if row.seed in others])
     pair.means = [(one.value, other.value) for one, other in pair.rows]
-    users, means = [], []
+    sides: list[tuple[Block, Block]] = []
     for one, other in pair.rows:
         left, right = _stored(a, one), _stored(b, other)
         if left is None or right is None:
@@ -180,16 +188,18 @@ def _pair(a: Run, b: Run, place: Place) -> _Paired:
             longest = max(len(left.units), len(right.units))
             left, right = _shared(left, right)
             pair.users_differ |= len(left.units) < longest
-        change = right.values - left.values
-        measured = ~np.isnan(change)
+        measured = ~np.isnan(right.values - left.values)
         if not measured.any():
             return pair
         if not measured.all():
-            change = change[measured]
-            left, right = (x._replace(mean=_mean(x.values[measured])) for x in (left, right))
-        users.append(change)
-        means.append((left.mean, right.mean))
-    pair.users, pair.means = users, means
+            left, right = (_part(x, measured) for x in (left, right))
+        sides.append((left, right))
+    pair.users = Pairs(
+        [right.values for _, right in sides],
+        [left.values for left, _ in sides],
+        [left.units for left, _ in sides],
+    )
+    pair.means = [(left.mean, right.mean) for left, right in sides]
     return pair
 
 
@@ -210,16 +220,20 @@ def _shared(a: Block, b: Block) -> tuple[Block, Block]:
     return Block(units, left, _mean(left)), Block(units, right, _mean(right))
 
 
+def _part(block: Block, kept: np.ndarray) -> Block:
+    return Block(block.units[kept], block.values[kept], _mean(block.values[kept]))
+
+
 def _mean(values: np.ndarray) -> float:
     measured = values[~np.isnan(values)]
     return float(measured.mean(dtype=np.float64)) if len(measured) else math.nan
 
 
 def _judged(paired: Sequence[_Paired]) -> Iterator[Difference]:
-    by_user = [p for p in paired if p.users is not None]
+    by_user = [(p, p.users) for p in paired if p.users is not None]
     by_seed = [p for p in paired if p.users is None]
-    intervals = over_seeds_jointly([p.users or [] for p in by_user], draws=DRAWS)
-    for pair, interval in zip(by_user, intervals, strict=True):
+    intervals = paired_differences_jointly([users for _, users in by_user], draws=DRAWS)
+    for (pair, _), interval in zip(by_user, intervals, strict=True):
         yield _difference(pair, interval)
     if by_seed:
         steps = [[right - left for left, right in p.means] for p in by_seed]
@@ -231,6 +245,8 @@ def _difference(pair: _Paired, interval: Interval) -> Difference:
     row = pair.rows[0][0]
     a, b = (sum(side) / len(side) for side in zip(*pair.means, strict=True))
     verdict, reason = _verdict(interval, row.better), ""
+    if verdict in (WORSE, BETTER) and len(pair.rows) == 1 and not _share_training(pair):
+        verdict = ONE_TRAINING
     if verdict == NOT_COMPARABLE:
         reason = "one value in each run, so the difference has no interval"
     return Difference(
@@ -244,7 +260,16 @@ def _verdict(interval: Interval, better: str) -> str:
         return SAME if interval.value == 0 else NOT_COMPARABLE
     if interval.low <= 0 <= interval.high:
         return SAME
-    return BETTER if (interval.low > 0) == (better == "higher") else WORSE
+    return _direction(interval, better)
+
+
+def _direction(interval: Interval, better: str) -> str:
+    return BETTER if (interval.value > 0) == (better == "higher") else WORSE
+
+
+def _share_training(pair: _Paired) -> bool:
+    """Both runs trained the very same thing: what differs does not come from training noise."""
+    return all(one.training and one.training == other.training for one, other in pair.rows)
 
 
 def _not_comparable(a: Run, b: Run, place: Place, reason: str, lost_in: str) -> Difference:

@@ -67,11 +67,15 @@ class Block(NamedTuple):
 
 
 class RunRow(NamedTuple):
-    """What a comparison needs of one row; ``measured``: it has a number."""
+    """What a comparison needs of one row; ``measured``: it has a number.
+
+    ``training`` is the key of everything that affected the training; rows may share one.
+    """
 
     place: Place
     seed: int
     cell: str
+    training: str
     value: float
     better: str
     status: str

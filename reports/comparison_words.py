@@ -8,6 +8,7 @@ from typing import NamedTuple
 from reports.comparison import (
     BETTER,
     NOT_COMPARABLE,
+    ONE_TRAINING,
     SAME,
     VERDICTS,
     WORSE,
@@ -20,7 +21,9 @@ from reports.wording import bounds, number
 RULE = (
     "A difference is B − A with its 95 % interval, paired over the seeds and users that both runs "
     "have. Better and worse are meant for the user and the defender: more utility, less success "
-    "of an attack, less cost. No difference is shown where the interval holds 0."
+    "of an attack, less cost. No difference is shown where the interval holds 0. With one seed in "
+    "common the interval covers users but not what another training would give: a difference "
+    "beyond it holds for these trainings and is called neither worse nor better."
 )
 _CHANCE = 0.05
 _EMPTY = "–"
@@ -49,14 +52,17 @@ class Section(NamedTuple):
 
 def summary(comparison: Comparison) -> str:
     """How many rows have which verdict."""
-    counts = [f"{len(comparison.of(verdict)):,} {verdict}" for verdict in VERDICTS]
+    found = {verdict: len(comparison.of(verdict)) for verdict in VERDICTS}
+    if not found[ONE_TRAINING]:
+        del found[ONE_TRAINING]
+    counts = [f"{count:,} {verdict}" for verdict, count in found.items()]
     a, b = (len({row.place for row in rows}) for rows in (comparison.only_a, comparison.only_b))
     return f"{', '.join(counts)}; {a:,} only in A, {b:,} only in B"
 
 
 def caution(comparison: Comparison) -> str:
     """How many of the differences chance alone may have made; empty where none was tested."""
-    tested = [d for d in comparison.differences if d.interval.low != d.interval.high]
+    tested = [d for d in comparison.differences if d.interval.low != d.interval.high and d.a != d.b]
     tested = [d for d in tested if d.verdict != NOT_COMPARABLE]
     if not tested:
         return ""
@@ -74,6 +80,7 @@ def sections(comparison: Comparison, *, only_changed: bool) -> list[Section]:
         Section(title, tone, folded, [_line(d) for d in shown if d.verdict == verdict])
         for verdict, title, tone, folded in (
             (WORSE, "Worse in B", "bad", False),
+            (ONE_TRAINING, "Different on these trainings (one seed)", "warn", False),
             (SAME, "No difference shown", "", True),
             (BETTER, "Better in B", "good", False),
             (NOT_COMPARABLE, "Not comparable", "warn", True),

@@ -1,8 +1,9 @@
 """Rows of single seeds turned into estimates over seeds, with intervals, and into paired ratios.
 
-Intervals use the values per user where they were stored (seeds resampled, then users). Without
-them, several seeds give Student's t over the seeds' values, and one seed gives the row's own
-interval over users. Every estimate says which of the three it is.
+Intervals use the values per user where they were stored: users are resampled jointly for all seeds,
+as the same ones return, and the spread of the seeds is added. Without them, several seeds give
+Student's t over the seeds' values, and one seed gives the row's own interval over users. Every
+estimate says which of the three it is; one seed never covers what another training would give.
 """
 
 from __future__ import annotations
@@ -202,22 +203,23 @@ class Evidence:
         seeds = sorted(treated.cells.keys() & baseline.cells.keys())
         pairs = [self._aligned(treated, baseline, seed) for seed in seeds]
         if pairs and all(p is not None for p in pairs):
-            sides = zip(*(p for p in pairs if p is not None), strict=True)
-            above, below = (list(side) for side in sides)
-            return over_users(above, below, np.random.default_rng(0), draws=DRAWS)
+            parts = zip(*(p for p in pairs if p is not None), strict=True)
+            units, above, below = (list(part) for part in parts)
+            rng = np.random.default_rng(0)
+            return over_users(above, below, rng, units=units, draws=DRAWS)
         found = [of_seed(treated.values[s], baseline.values[s]) for s in seeds]
         return over_seed_values([x for x in found if not math.isnan(x)], len(seeds))
 
     def _aligned(
         self, treated: Estimate, baseline: Estimate, seed: int
-    ) -> tuple[np.ndarray, np.ndarray] | None:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         left, right = (self._samples.get(_sample_key(e, seed)) for e in (treated, baseline))
         if left is None or right is None:
             return None
         if not (agrees(left, treated.values[seed]) and agrees(right, baseline.values[seed])):
             return None
-        _, first, second = np.intersect1d(left[0], right[0], return_indices=True)
-        return (left[1][first], right[1][second]) if len(first) else None
+        units, first, second = np.intersect1d(left[0], right[0], return_indices=True)
+        return (units, left[1][first], right[1][second]) if len(first) else None
 
     def _estimate(self, place: _Place, group: list[Row]) -> Estimate:
         arm, condition, attack, side, metric, k, protocol, better = place

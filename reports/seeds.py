@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from harness.results import Interval, Row, proportion_over_seeds
+from harness.results import Interval, Row, over_seeds
 
 DRAWS = 1000
 Block = tuple[np.ndarray, np.ndarray]
+ONE_SEED = "over users of one seed, not over trainings"
 # A stored mean of 32-bit values per user agrees with the row to about this much.
 _SAME_MEAN = 1e-4
 
@@ -22,13 +23,14 @@ def summary(
     blocks: Sequence[Block | None],
 ) -> tuple[Interval, str]:
     """The mean over seeds and its interval, by the best method the stored values allow."""
-    groups = [b[1] for b, v in zip(blocks, values, strict=True) if b is not None and agrees(b, v)]
-    if len(groups) == len(values):
-        found = proportion_over_seeds(groups, np.random.default_rng(0), draws=DRAWS)
-        return found, "over seeds and users" if len(groups) > 1 else "over users of one seed"
+    found = [b for b, v in zip(blocks, values, strict=True) if b is not None and agrees(b, v)]
+    if len(found) == len(values):
+        units, groups = [b[0] for b in found], [b[1] for b in found]
+        whole = over_seeds(groups, np.random.default_rng(0), units=units, draws=DRAWS)
+        return whole, "over seeds and users" if len(groups) > 1 else ONE_SEED
     n = sum(row.n for row in group)
     if len(values) == 1:
-        return Interval(values[0], group[0].low, group[0].high, n), "over users of one seed"
+        return Interval(values[0], group[0].low, group[0].high, n), ONE_SEED
     measured = [v for v in values if not math.isnan(v)]
     return over_seed_values(measured, n), "over seeds"
 

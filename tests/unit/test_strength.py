@@ -23,13 +23,13 @@ from harness.strength import (
 from tests.unit.attacks.cases import update
 
 STREAM = np.random.default_rng(0)
-NOISE = STREAM.normal(size=(2, 200)) * 0.1
+NOISE = STREAM.normal(size=200) * 0.1 + STREAM.normal(size=(2, 200)) * 0.01
 UNKNOWN = [np.full(200, np.nan), np.ones(200)]
 """One seed that diverged beside one that did not."""
 
 
 def groups(mean: float) -> list[np.ndarray]:
-    """Two seeds of 200 units with the same noise, so that they pair."""
+    """Two seeds of the same 200 units, with the same noise for every mean, so that they pair."""
     return [mean + NOISE[0], mean + NOISE[1]]
 
 

@@ -5,85 +5,98 @@ import pytest
 from scipy import stats
 
 from harness.metrics import joint
-from harness.metrics.interval import over_seeds
-from harness.metrics.joint import over_seeds_jointly, student_t
+from harness.metrics.interval import paired_difference
+from harness.metrics.joint import Pairs, paired_differences_jointly, student_t
 
 RNG = np.random.default_rng
 
 
-def obvious_bootstrap(groups, draws, rng):
-    """One resample at a time: seeds, then the users of each seed drawn."""
-    means = []
-    for _ in range(draws):
-        seeds = rng.integers(len(groups), size=len(groups))
-        means.append(np.mean([rng.choice(groups[s], size=len(groups[s])).mean() for s in seeds]))
-    return np.quantile(means, [0.025, 0.975])
+def returning(treated, baseline, ids=None):
+    """A row whose users are the same in every seed."""
+    ids = np.arange(len(treated[0])) if ids is None else ids
+    return Pairs(treated, baseline, [ids] * len(treated))
 
 
 def rows_of_all_kinds():
     rng = RNG(3)
+    base = [rng.normal(0, 1, 80) for _ in range(3)]
+    hits = [(rng.random(80) < 0.4).astype(float) for _ in range(4)]
+    graded = np.where(rng.random(80) < 0.3, rng.random(80), 0.0)
+    gaps = [x.copy() for x in base]
+    gaps[1][:30] = np.nan
+    sizes = [np.arange(30), np.arange(20, 75), np.arange(60)]
     return {
-        "normal": [rng.normal(0.1, 1, 80) for _ in range(3)],
-        "one seed": [rng.normal(0.4, 1, 80)],
-        "changed hits": [rng.choice([-1.0, 0, 0, 0, 1], 80) for _ in range(3)],
-        "seeds apart": [rng.normal(m, 0.1, 80) for m in (-1, 0, 2)],
-        "seeds of unequal size": [rng.exponential(2, n) for n in (30, 80, 55)],
-        "two seeds": [rng.normal(0.1, 1, 30), rng.normal(0.3, 1, 30)],
+        "normal": returning([b + rng.normal(0.1, 1, 80) for b in base], base),
+        "one seed": returning([base[0] + rng.normal(0.4, 1, 80)], base[:1]),
+        "hits": returning(hits[:2], hits[2:]),
+        "equal hits": returning(hits, hits),
+        "hits of one seed": returning(hits[:1], hits[1:2]),
+        "equal and mostly 0": returning([graded], [graded]),
+        "seeds apart": returning([b + m for b, m in zip(base, (-1, 0, 2), strict=True)], base),
+        "few users": returning([rng.exponential(2, 5)], [np.zeros(5)]),
+        "users come and go": Pairs(
+            [rng.exponential(2, len(u)) for u in sizes], [np.ones(len(u)) for u in sizes], sizes
+        ),
+        "hits that come and go": Pairs(
+            [hits[0][u] for u in sizes], [hits[1][u] for u in sizes], sizes
+        ),
+        "missing values": returning(gaps, [b * 0.5 for b in base]),
+        "other order": Pairs(
+            base[:2], [b * 0.5 for b in base[:2]], [np.arange(80), np.arange(80)[::-1]]
+        ),
+        "a user twice": returning(base, [b * 0.9 for b in base], np.arange(80) // 2),
     }
 
 
-def test_bounds_agree_with_an_obvious_bootstrap_one_row_at_a_time():
+def test_a_row_has_the_interval_that_it_has_alone():
     rows = rows_of_all_kinds()
-    found = dict(zip(rows, over_seeds_jointly(list(rows.values()), draws=6000), strict=True))
-    for name, groups in rows.items():
-        expected = obvious_bootstrap(groups, 6000, RNG(11))
-        # The Monte Carlo error of a 2.5 % quantile of 6,000 draws is about 2.7 % of the spread's σ.
-        sigma = (expected[1] - expected[0]) / 3.92
-        assert found[name].low == pytest.approx(expected[0], abs=0.17 * sigma), name
-        assert found[name].high == pytest.approx(expected[1], abs=0.17 * sigma), name
-        same = over_seeds(groups, RNG(0), draws=10)
-        assert (found[name].value, found[name].n) == (pytest.approx(same.value), same.n)
+    found = paired_differences_jointly(list(rows.values()), draws=6000)
+    for (name, row), interval in zip(rows.items(), found, strict=True):
+        alone = paired_difference(row.treated, row.baseline, RNG(11), units=row.units, draws=6000)
+        assert (interval.value, interval.n) == (pytest.approx(alone.value, abs=1e-6), alone.n)
+        # Quantiles of 6,000 resamples are known to some 3 % of half a width.
+        half = (alone.high - alone.low) / 2
+        assert interval.low == pytest.approx(alone.low, abs=0.08 * half), name
+        assert interval.high == pytest.approx(alone.high, abs=0.08 * half), name
 
 
 def test_a_row_has_the_same_interval_whatever_stands_beside_it():
     rows = list(rows_of_all_kinds().values())
-    together = over_seeds_jointly(rows, draws=200)
-    alone = [over_seeds_jointly([row], draws=200)[0] for row in rows]
+    together = paired_differences_jointly(rows, draws=200)
+    alone = [paired_differences_jointly([row], draws=200)[0] for row in rows]
     for one, other in zip(together, alone, strict=True):
-        assert one == pytest.approx(other, rel=1e-5)
-    assert over_seeds_jointly(rows, draws=200, seed=1) != together
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-7)
+    assert paired_differences_jointly(rows, draws=200, seed=1) != together
 
 
 def test_small_blocks_of_resamples_change_nothing_but_the_draws(monkeypatch):
     rows = list(rows_of_all_kinds().values())
-    whole = over_seeds_jointly(rows, draws=3000)
+    whole = paired_differences_jointly(rows, draws=3000)
     monkeypatch.setattr(joint, "_BLOCK", 7000)
     monkeypatch.setattr(joint, "_CACHED", 500)
-    for one, other in zip(over_seeds_jointly(rows, draws=3000), whole, strict=True):
-        assert one.value == other.value
+    for one, other in zip(paired_differences_jointly(rows, draws=3000), whole, strict=True):
+        assert one.value == pytest.approx(other.value)
         width = other.high - other.low
         assert abs(one.low - other.low) < 0.06 * width > abs(one.high - other.high)
 
 
-def test_zeros_give_exactly_zero_and_missing_values_are_dropped():
-    zeros, values = np.zeros(50), np.array([1.0, math.nan, 3.0, 2.0])
-    none, hit, gap, empty, single = over_seeds_jointly(
-        [[zeros, zeros], [values], [np.full(4, math.nan), values], [], [np.array([2.0])]], draws=50
+def test_values_that_do_not_differ_differ_by_exactly_nothing_unless_they_are_hits():
+    fine, hits = RNG(1).normal(size=50), np.repeat([0.0, 1.0], 25)
+    exact, room, no_row = paired_differences_jointly(
+        [returning([fine] * 2, [fine] * 2), returning([hits] * 2, [hits] * 2), Pairs([], [], [])]
     )
-    assert none == (0, 0, 0, 100)
-    assert (hit.value, hit.n) == (2, 3) and 1 <= hit.low < hit.high <= 3
-    assert gap == hit  # a seed without a value is no seed
-    assert empty.n == 0 and math.isnan(empty.value)
-    assert single.value == 2 and single.n == 1 and math.isnan(single.low)
+    assert exact == (0, 0, 0, 100)
+    # Wilson's bound for none of 50 users, a little wider for their number being all that is known.
+    assert room.value == 0 and room.high == pytest.approx(3.8415 / 53.8415, rel=0.03)
+    assert room.low == -room.high
+    assert no_row.n == 0 and math.isnan(no_row.value)
 
 
-def test_one_seed_drawn_twice_counts_with_two_resamples():
-    # Two seeds of the same values: reusing one resample would widen the interval to that of a
-    # single seed whenever a seed is drawn twice.
-    values = RNG(5).normal(0, 1, 400)
-    (twice,) = over_seeds_jointly([[values, values]], draws=8000)
-    expected = 2 * 1.96 * values.std() / math.sqrt(800)
-    assert twice.high - twice.low == pytest.approx(expected, rel=0.06)
+def test_too_few_users_have_no_bounds():
+    values = np.full(4, math.nan), np.array([math.nan, 2.0, math.nan, math.nan])
+    nobody, one = paired_differences_jointly([returning([v], [np.zeros(4)]) for v in values])
+    assert nobody.n == 0 and math.isnan(nobody.value)
+    assert one.value == 2 and one.n == 1 and math.isnan(one.low)
 
 
 def test_student_t_is_that_of_scipy():

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.results import Row, SampleBlock, write_results
-from reports.comparison import BETTER, NOT_COMPARABLE, SAME, WORSE, compare_runs
+from reports.comparison import BETTER, NOT_COMPARABLE, ONE_TRAINING, SAME, WORSE, compare_runs
 from reports.comparison_run import read_run
 
 USERS = np.arange(300)
@@ -61,6 +61,7 @@ def only(comparison):
 
 
 def test_bounds_are_those_of_an_obvious_paired_bootstrap(tmp_path):
+    """Users drawn for all seeds at once, then the seeds' part by Cochran and Cox."""
     rng = np.random.default_rng(8)
     a = [rng.normal(1, 1, 300) for _ in range(3)]
     b = [x + rng.normal(shift, 0.5, 300) for x, shift in zip(a, (0.0, 0.1, 0.3), strict=True)]
@@ -71,20 +72,23 @@ def test_bounds_are_those_of_an_obvious_paired_bootstrap(tmp_path):
             made.add(own, seed=seed)
         sides.append(made.at(tmp_path / name))
     found = only(compare_runs(*sides))
+    change = np.array(b) - np.array(a)
     means = []
     for _ in range(3000):
-        drawn = []
-        for s in rng.integers(3, size=3):
-            users = rng.integers(300, size=300)
-            drawn.append(np.mean(b[s][users] - a[s][users]))
-        means.append(np.mean(drawn))
-    low, high = np.quantile(means, [0.025, 0.975])
+        users = rng.integers(300, size=300)
+        means.append(np.mean([own[users].mean() for own in change]))
+    over_users = np.var(means)
+    of_seeds = change.mean(1).var(ddof=1) / 3
+    rest = (change - change.mean(0) - change.mean(1)[:, None] + change.mean()).ravel()
+    lasting = max(0, over_users - (rest @ rest) / (299 * 2) / 900)
+    half = (1.968 * lasting + 4.3027 * of_seeds) / math.sqrt(lasting + of_seeds)
+    low, high = np.mean(change) - half, np.mean(change) + half
     assert found.interval.value == pytest.approx(np.mean(b) - np.mean(a), abs=1e-6)
-    assert found.interval.low == pytest.approx(low, abs=0.15 * (high - low))
-    assert found.interval.high == pytest.approx(high, abs=0.15 * (high - low))
+    assert found.interval.low == pytest.approx(low, abs=0.05 * (high - low))
+    assert found.interval.high == pytest.approx(high, abs=0.05 * (high - low))
     assert found.interval.n == 900 and found.basis == "users of 3 seeds, n = 900"
-    # Unpaired, the interval of two means of spread 1 would be over twice as wide.
-    assert high - low < 0.5
+    # Three trainings 0 to 0.3 apart say little; users alone would give a fifteenth of this width.
+    assert 0.9 < high - low < 1.0 and 3.92 * math.sqrt(over_users) < 0.08
 
 
 def test_a_run_compared_with_itself_differs_by_exactly_nothing(tmp_path, fake):
@@ -93,7 +97,11 @@ def test_a_run_compared_with_itself_differs_by_exactly_nothing(tmp_path, fake):
     measured = [d for d in comparison.differences if d.verdict != NOT_COMPARABLE]
     assert len(measured) > 100
     for d in measured:
-        assert d.verdict == SAME and d.interval[:3] == (0, 0, 0) and d.a == d.b
+        assert d.verdict == SAME and d.interval.value == 0 and d.a == d.b
+        # Values of users who agree are no proof where they are hits: others might not.
+        of_hits = d.per_user and d.place.metric in ("hr", "er", "top1", "top5", "hit1")
+        assert -0.1 < d.interval.low < 0 if of_hits else d.interval.low <= 0
+        assert d.interval.high == -d.interval.low
     lost = [d for d in comparison.differences if d.verdict == NOT_COMPARABLE]
     assert lost and all("never uploads gradients" in d.reason and not d.changed for d in lost)
     assert not comparison.only_a and not comparison.only_b
@@ -178,10 +186,26 @@ def test_samples_that_are_not_behind_the_row_are_not_used(tmp_path):
 def test_one_seed_is_said_to_cover_users_only(tmp_path):
     runs = [Made().add(hits(s, 1)).at(tmp_path / f"{s}") for s in (0.3, 0.6)]
     comparison = compare_runs(*runs)
-    assert only(comparison).basis == "users of 1 seed, n = 300"
+    found = only(comparison)
+    assert found.verdict == ONE_TRAINING and found.changed and found.interval.low > 0
+    assert found.basis == (
+        "users of 1 seed, n = 300; better on these trainings, training noise not covered"
+    )
     assert any("one seed in common (0): intervals cover users only" in p
                for p in comparison.problems)  # fmt: skip
     assert not compare_runs(*[three_seeds().at(tmp_path / n) for n in "ab"]).problems
+
+
+def test_one_seed_of_the_same_training_has_no_training_noise(tmp_path):
+    def verdict(first, second):
+        made = [Made().add(hits(s, 1), training=t) for s, t in ((0.3, first), (0.6, second))]
+        folders = [tmp_path / f"{first}{second}{n}" for n in "ab"]
+        return only(compare_runs(*[m.at(f) for m, f in zip(made, folders, strict=True)])).verdict
+
+    assert verdict("t1", "t1") == BETTER
+    assert verdict("t1", "t2") == ONE_TRAINING
+    # Results that do not say what was trained may come from two trainings.
+    assert verdict("", "") == ONE_TRAINING
 
 
 def test_one_value_in_each_run_has_no_verdict_unless_it_is_the_same(tmp_path):
@@ -292,4 +316,5 @@ def test_values_scattered_over_the_file_are_found(tmp_path):
     frame = pq.read_table(path).to_pandas()
     frame.sample(frac=1, random_state=1).astype({"cell": str}).to_parquet(path)
     found = only(compare_runs(run, read_run(tmp_path / "b")))
-    assert found.interval == (0, 0, 0, 900) and found.per_user
+    unseen = 3.8415 / 303.8415  # Wilson's bound for none of 300 users, whatever the seeds
+    assert found.interval == pytest.approx((0, -unseen, unseen, 900), rel=0.02) and found.per_user

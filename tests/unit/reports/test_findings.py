@@ -78,8 +78,9 @@ def test_the_best_defence_is_judged_by_its_worst_attack(evidence):
     advantages = [float(row[2].split()[0].replace("−", "-")) for row in answer.rows]
     assert advantages == sorted(advantages)
     row = next(row for row in answer.rows if row[0] == "DP-FedAvg z=1")
-    # It hides the items, and the attacks on training still work: the verdict is theirs.
-    assert row[3] == "does not hold" and row[1].startswith(("A-hum", "sign flip"))
+    # It hides the items, and the attacks on training are not shown to fail: the verdict is theirs.
+    assert row[3] in ("does not hold", "inconclusive")
+    assert row[1].startswith(("A-hum", "sign flip"))
 
 
 def test_a_budget_that_stops_inversion_is_named_with_its_price(evidence):

@@ -138,12 +138,12 @@ def shielded(keep, seeds=3):
 
 def test_ratio_and_difference_are_paired_to_the_undefended_arm(tmp_path):
     rows, samples = shielded(keep=1.0)
-    limits = ("metric: hr; ratio; at_least: 0.98", "metric: hr; difference; at_least: -0.01")
+    limits = ("metric: hr; ratio; at_least: 0.96", "metric: hr; difference; at_least: -0.02")
     found = judged(tmp_path, rows, *limits, samples=samples)
-    # The same hits user by user: hardly any doubt, though users and seeds differ a lot.
+    # The same hits user by user: no doubt but what 400 users could hide, though seeds differ a lot.
     assert found.exit_code == 0 and len(found.checks) == 2
     assert sorted(c.interval.value for c in found.checks) == [0, 1]
-    assert all(c.interval.high - c.interval.low < 0.02 for c in found.checks)
+    assert all(c.interval.high - c.interval.low < 0.08 for c in found.checks)
     assert all(c.interval.n == 1200 and "no defence" not in c.subject for c in found.checks)
     rows, samples = shielded(keep=0.8)
     found = judged(tmp_path, rows, *limits, samples=samples)

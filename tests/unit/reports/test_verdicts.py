@@ -135,11 +135,11 @@ def test_damage_of_poisoning_is_paired_and_kept_utility_is_relative():
     assert bare.worst and shield.worst
     assert bare.worst.worst.advantage.value == pytest.approx(0.5, abs=0.05)
     assert bare.verdict == "does not hold" and bare.worst.worst.metric == "HR@10 lost"
-    # The same hits for every user: no damage but what 1,200 users could hide, though users differ.
+    # The same hits for every user: no damage but what 400 users could hide, though users differ.
     damage = shield.worst.worst.advantage
-    assert damage.value == 0 and -0.01 < damage.low < 0 < damage.high < 0.01
+    assert damage.value == 0 and -0.025 < damage.low < 0 < damage.high < 0.025
     assert shield.verdict == "holds"
-    assert shield.kept.value == 1 and 0.99 < shield.kept.low < 1 < shield.kept.high < 1.01
+    assert shield.kept.value == 1 and 0.975 < shield.kept.low < 1 < shield.kept.high < 1.025
 
 
 def test_pairing_matches_users_by_their_id_not_by_their_place():
