@@ -27,7 +27,7 @@ def smoke() -> Bench:
     reading = make_world(dataset, **ONE_STEP, max_length=9, cohort_fraction=1.0, embedding_size=32)
     training = {"rounds": 8, "local_epochs": 2, "learning_rate": 1.0, "max_length": 20}
     poisoning = make_world(dataset, **training, cohort_fraction=0.5)
-    return Bench(reading, poisoning, clustered(), seeds=(0, 1, 2), poison_seeds=(0, 1))
+    return Bench(reading, poisoning, clustered(), seeds=(0, 1, 2), poison_seeds=(0, 1, 2, 3, 4))
 
 
 @pytest.fixture(scope="session")
