@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -111,6 +112,44 @@ def discard(path: Path) -> None:
         path.rename(aside)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror or error}") from error
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write derived content with its hash at its end; a reader sees the whole file or none.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content + hashlib.sha256(content).digest())
+            stream.flush()
+            os.fsync(stream.fileno())
+        if path.is_dir():
+            discard(path)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return what `write_sealed` wrote, or None: not there, cut short or altered.
+
+    Derived content is made again where there is none, so a damaged file costs time only.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    seal = hashlib.sha256().digest_size
+    inner = content[:-seal]
+    whole = len(content) >= seal and hashlib.sha256(inner).digest() == content[-seal:]
+    return inner if whole else None
 
 
 def stored(folder: Path, stem: str) -> list[Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from harness.language.cache import model_identity
 from harness.language.encoder import SentenceEncoder
 from harness.language.generator import TextGenerator
 from harness.language.grounding import shown_titles
+from harness.store import read_sealed, write_sealed
 from models.lumos_config import MAX_FUTURE, LumosConfig
 from models.lumos_inquiries import write_texts
 from models.lumos_views import VIEW_NAMES, Views, build_views
@@ -89,8 +89,9 @@ def write_views(domain: Domain, config: LumosConfig, resources: Resources) -> Wr
         resources: paths of the models, and the cache.
     """
     path = _views_path(domain, config, resources)
-    if path.exists():
-        return WrittenViews(**json.loads(path.read_bytes()))
+    # A file that is cut short or altered is written again, from the cached texts.
+    if (content := read_sealed(path)) is not None:
+        return WrittenViews(**json.loads(content))
     generator, encoder = _models(resources)
     histories = [history.tolist() for history in domain.histories]
     seeds = Seeds(config.views.sampling_seed).child("lumos")
@@ -98,7 +99,7 @@ def write_views(domain: Domain, config: LumosConfig, resources: Resources) -> Wr
     written = WrittenViews(
         views.future, views.rephrased, views.counterfactual, view_findings(views)
     )
-    _keep(path, written)
+    write_sealed(path, json.dumps(asdict(written)).encode())
     return written
 
 
@@ -114,7 +115,7 @@ def _views_path(domain: Domain, config: LumosConfig, resources: Resources) -> Pa
     if resources.device != "cpu":
         key["device"] = resources.device
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    return resources.cache / "views" / f"{name}.json"
+    return resources.cache / "views" / f"{name}.json.sealed"
 
 
 def _models(resources: Resources) -> tuple[TextGenerator, SentenceEncoder]:
@@ -129,13 +130,6 @@ def _models(resources: Resources) -> tuple[TextGenerator, SentenceEncoder]:
         cache=resources.cache / "embeddings",
         progress=resources.progress,
     )
-
-
-def _keep(path: Path, written: WrittenViews) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(asdict(written)))
-    os.replace(partial, path)
 
 
 def view_findings(views: Views) -> dict[str, float | None]:

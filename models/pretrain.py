@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import json
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save
 
 from harness.core.seeds import Seeds
 from harness.core.system import Domain, Progress
+from harness.store import read_sealed, write_sealed
 from models.backbone import SequenceModel, build_backbone
 from models.central import CentralConfig, fit_central
 from models.sequences import readable
@@ -24,7 +24,7 @@ def pretrained(
     domain: Domain, config: CentralConfig, seeds: Seeds, cache: Path, progress: Progress
 ) -> SequenceModel:
     """Return ``fit_central`` of exactly these inputs, from the cache if it was done before."""
-    path = cache / "pretrained" / f"{_key(domain, config, seeds)}.safetensors"
+    path = cache / "pretrained" / f"{_key(domain, config, seeds)}.safetensors.sealed"
     backbone = build_backbone(
         config.backbone,
         embedding_size=config.embedding_size,
@@ -32,16 +32,17 @@ def pretrained(
         num_heads=config.num_heads,
         max_positions=config.max_length,
     )
-    if not path.exists():
+    # A file that is cut short or altered is trained again.
+    content = read_sealed(path)
+    if content is None:
         model = fit_central(domain, config, seeds, progress)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        note = {"caveat": model.caveat}
-        save_file({**model.dense, "item table": model.table}, partial, metadata=note)
-        os.replace(partial, path)
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        caveat = (file.metadata() or {}).get("caveat", "")
+        parts = {**model.dense, "item table": model.table}
+        content = save(parts, {"caveat": model.caveat})
+        write_sealed(path, content)
+    tensors = load(content)
+    # The header comes first, its length in eight bytes before it.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    caveat = header.get("__metadata__", {}).get("caveat", "")
     table, reads = tensors.pop("item table"), readable(domain.histories, config.max_length)
     return SequenceModel(backbone, tensors, table, reads, caveat=caveat)
 

@@ -8,10 +8,9 @@ result, the model's files included, never by a scenario or a run.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from harness.core.errors import AssetError, RunError
+from harness.store import read_sealed, write_sealed
 
 _HASH_BLOCK = 1 << 20
 _QUERY_BLOCK = 500
@@ -65,7 +65,7 @@ def model_identity(model: str | Path) -> str:
 
 
 class ArrayStore:
-    """Arrays by key, one ``.npy`` file each, written atomically.
+    """Arrays by key, one sealed ``.npy`` file each: a damaged one counts as not there.
 
     Args:
         folder: where the files lie; made at the first write.
@@ -75,29 +75,18 @@ class ArrayStore:
         self._folder = folder
 
     def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.npy"
+        return self._folder / key[:2] / f"{key}.npy.sealed"
 
     def get(self, key: str) -> Float[np.ndarray, "text dim"] | None:
         """Return the array stored under ``key``, or None."""
-        path = self._path(key)
-        if not path.exists():
-            return None
-        return np.load(path, allow_pickle=False)
+        content = read_sealed(self._path(key))
+        return None if content is None else np.load(io.BytesIO(content), allow_pickle=False)
 
     def put(self, key: str, array: Float[np.ndarray, "text dim"]) -> None:
         """Store ``array`` under ``key``; a reader sees the whole file or none."""
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{key}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.save(stream, array, allow_pickle=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        content = io.BytesIO()
+        np.save(content, array, allow_pickle=False)
+        write_sealed(self._path(key), content.getvalue())
 
 
 class TextStore:
@@ -105,7 +94,8 @@ class TextStore:
 
     Writers append under SQLite's write-ahead log, each call in one transaction: after a crash a
     batch is there whole or not at all. A second process that generated the same text keeps the
-    first one's, so that everyone reads the same bytes from then on.
+    first one's, so that everyone reads the same bytes from then on. Each text lies beside a hash of
+    key and text: one that was altered on disk is dropped, and generated again.
 
     Args:
         path: the database file; made at the first write.
@@ -121,10 +111,7 @@ class TextStore:
         try:
             with closing(sqlite3.connect(self._path, timeout=_LOCK_WAIT_SECONDS)) as base:
                 base.execute("PRAGMA journal_mode=WAL")
-                base.execute(
-                    "CREATE TABLE IF NOT EXISTS text "
-                    "(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
-                )
+                _make_tables(base)
                 yield base
         except sqlite3.DatabaseError as error:
             raise RunError(
@@ -141,12 +128,38 @@ class TextStore:
             for start in range(0, len(keys), _QUERY_BLOCK):
                 block = list(keys[start : start + _QUERY_BLOCK])
                 marks = ",".join("?" * len(block))
-                found.update(
-                    base.execute(f"SELECT key, value FROM text WHERE key IN ({marks})", block)
-                )
+                rows = base.execute(
+                    f"SELECT key, value, seal FROM sealed WHERE key IN ({marks})", block
+                ).fetchall()
+                whole = {key: text for key, text, seal in rows if seal == digest(key, text)}
+                found.update(whole)
+                altered = [(key,) for key, _, _ in rows if key not in whole]
+                if altered:
+                    with base:
+                        base.executemany("DELETE FROM sealed WHERE key = ?", altered)
         return found
 
     def put(self, texts: Mapping[str, str]) -> None:
         """Store ``texts`` in one transaction; what is there already stays as it is."""
         with self._open() as base, base:
-            base.executemany("INSERT OR IGNORE INTO text VALUES (?, ?)", list(texts.items()))
+            base.executemany(
+                "INSERT OR IGNORE INTO sealed VALUES (?, ?, ?)",
+                [(key, text, digest(key, text)) for key, text in texts.items()],
+            )
+
+
+def _make_tables(base: sqlite3.Connection) -> None:
+    """Make the table of texts; texts of an older version, which had no seals, are taken over."""
+    tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+    if "sealed" in tables:
+        return
+    with base:
+        base.execute(
+            "CREATE TABLE IF NOT EXISTS sealed (key TEXT PRIMARY KEY, value TEXT NOT NULL, "
+            "seal TEXT NOT NULL) WITHOUT ROWID"
+        )
+        if "text" in tables:
+            base.create_function("seal_of", 2, digest)
+            base.execute(
+                "INSERT OR IGNORE INTO sealed SELECT key, value, seal_of(key, value) FROM text"
+            )

@@ -66,7 +66,7 @@ def test_arrays_come_back_exactly_and_leave_no_temporary_file(tmp_path: Path) ->
     assert found is not None
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, array)
-    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["abcd.npy"]
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["abcd.npy.sealed"]
 
 
 def test_identity_is_the_content_of_the_files(tmp_path: Path) -> None:
