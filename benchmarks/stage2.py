@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.assets import fetch
-from harness.case import prepared_data
 from harness.cells import canonical
 from harness.core.seeds import Seeds
+from harness.prepared import prepared_data
 from models.llm_answer import score_candidates
 from models.llm_model import LLMStageConfig, SoftPromptLLM, prepare
 from models.llm_training import ItemSide, PackSampler, Questions, ask

@@ -25,13 +25,13 @@ import torch
 from benchmarks.environments import environment
 from harness.asset_table import ASSETS
 from harness.assets import fetch, fetch_asset
-from harness.case import prepared_data
 from harness.cells import canonical
 from harness.core.seeds import Seeds
 from harness.core.system import Domain
 from harness.language.encoder import SentenceEncoder
 from harness.language.generator import Decoding, Generated, TextGenerator
 from harness.language.llm import cpu_dtype, load_llm
+from harness.prepared import prepared_data
 from models.lumos_config import LumosConfig
 from models.lumos_views import ViewsConfig, build_views
 

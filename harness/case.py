@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +12,18 @@ from harness.assets import resolve
 from harness.cells import Cell, canonical
 from harness.core.attack import InferenceAttack, PoisoningAttack
 from harness.core.audit import Audit
-from harness.core.errors import DataError, ScenarioError
+from harness.core.errors import ScenarioError
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
 from harness.core.seeds import Seeds
 from harness.core.system import Domain, Resources, System
-from harness.data import (
-    DatasetConfig,
-    Interactions,
-    leave_one_out,
-    load,
-    load_domains,
-    statistics,
-)
 from harness.fed.auditing import toss
 from harness.fed.population import Roles, assign_roles, corrupt, popularity
 from harness.fed.recorder import Recorder, recorded_rounds
 from harness.fed.training import Threat, Training
-from harness.inputs import Inputs, Stamp, data_paths, local_models, stamp_of
+from harness.inputs import Inputs, local_models
 from harness.plugins import PluginSpec, build
+from harness.prepared import Prepared, prepared_data, require_texts
 from harness.truth import Truth
-
-DATA_SEED = 0
-"""Data sets are cut the same way under every scenario seed, so that users pair across seeds."""
 
 
 @dataclass(frozen=True)
@@ -61,71 +49,12 @@ class Case:
         return Inputs(self.data_hash, local_models(self.training.system.assets().values()))
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Split domains before any noise.
-
-    Attributes:
-        domains: training data, target first.
-        test: held-out item of each target user.
-        data_hash: hash of the content.
-        figures: statistics of each domain.
-    """
-
-    domains: tuple[Domain, ...]
-    test: np.ndarray
-    data_hash: str
-    figures: tuple[dict[str, int | float | str], ...]
-
-
-def prepared_data(config_json: str) -> Prepared:
-    """Load, filter and split a data set; kept for the next cells while its files do not change."""
-    return _prepared(config_json, stamp_of(data_paths(json.loads(config_json))))
-
-
-@lru_cache(maxsize=4)
-def _prepared(config_json: str, stamp: Stamp) -> Prepared:
-    del stamp  # part of the key alone: changed files are read again
-    config = DatasetConfig.model_validate_json(config_json)
-    if config.domains is not None:
-        parts = load_domains(config, DATA_SEED)
-    else:
-        parts = (load(config, DATA_SEED),)
-    domains: list[Domain] = []
-    tests: list[np.ndarray] = []
-    for part in parts:
-        domain, test = _split(part)
-        domains.append(domain)
-        tests.append(test)
-    return Prepared(
-        domains=tuple(domains),
-        test=tests[0],
-        data_hash="+".join(part.sha256 for part in parts),
-        figures=tuple(statistics(part) for part in parts),
-    )
-
-
-def _split(data: Interactions) -> tuple[Domain, np.ndarray]:
-    split = leave_one_out(data)
-    if not len(split.train):
-        raise DataError(f"data set {data.name!r}: no user has the three events a split needs")
-    texts = data.item_text if data.item_text is not None else data.titles
-    domain = Domain(
-        name=data.name,
-        histories=tuple(split.train),
-        titles=tuple(data.titles),
-        item_text=tuple(texts),
-        validation=np.asarray(split.validation),
-        categories=tuple(data.item_attributes or ()),
-    )
-    return domain, np.asarray(split.test)
-
-
 def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case:
     """Make ``cell`` ready: the same cell gives the same case in every process."""
     data = prepared_data(canonical(cell.dataset))
     seeds = Seeds(cell.seed)
     system = build(SYSTEMS, _system_spec(cell))
+    require_texts(system, data.domains, cell.system.label)
     roles, uploads = _roles(cell, system, data, seeds)
     noisy = corrupt(
         data.domains[0], roles.noisy, cell.noisy.kind, cell.noisy.rate, seeds.child("noise")
@@ -246,22 +175,3 @@ def _targets(cell: Cell, domain: Domain, seeds: Seeds) -> tuple[int, ...]:
         counts = popularity(domain)
         order = order[np.argsort(counts[order], kind="stable")]
     return tuple(int(item) for item in order[: targets.count])
-
-
-def check_against_data(cell: Cell) -> Prepared:
-    """Return the cell's data, or raise for settings that it cannot carry, before any training."""
-    data = prepared_data(canonical(cell.dataset))
-    num_items = data.domains[0].num_items
-    largest = max(cell.evaluation.k)
-    if largest > num_items:
-        raise ScenarioError(
-            f"evaluation.k: {largest} is larger than the catalogue of {num_items} items "
-            f"({data.domains[0].name})"
-        )
-    longest = max(len(h) for h in data.domains[0].histories)
-    if cell.evaluation.candidates > num_items - longest - 2:
-        raise ScenarioError(
-            f"evaluation.candidates: {cell.evaluation.candidates} candidates cannot be drawn from "
-            f"{num_items} items for a user who has had {longest + 1} of them"
-        )
-    return data

@@ -65,8 +65,14 @@ def _defenses() -> list[str]:
 
 
 def _datasets() -> list[str]:
-    rows = [(e["name"], e["summary"], e["licence"] or "–") for e in entries("datasets")]
-    return ["## Data sets", "", *_table(("name", "in a scenario", "licence"), rows), ""]
+    found = entries("datasets")
+    rows = [
+        (f"`{e['use']}`", e["summary"], "yes" if e["by_path"] else "–", e["carries"] or "–",
+         e["licence"] or "your own")
+        for e in found if e["use"]
+    ]  # fmt: skip
+    columns = ("in a scenario", "what it reads", "also by `path:` alone", "carries", "licence")
+    return ["## Data sets", "", *_table(columns, rows), "", *_all_parameters(found)]
 
 
 def _metrics() -> list[str]:

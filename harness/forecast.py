@@ -28,10 +28,12 @@ class DataFacts(NamedTuple):
     Attributes:
         users: users of each domain.
         items: items of each domain.
+        remarks: what was guessed, changed or left out when they were read.
     """
 
     users: tuple[int, ...]
     items: tuple[int, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def facts_at_hand(datasets: Mapping[str, dict[str, Any]]) -> dict[str, DataFacts]:
@@ -40,16 +42,16 @@ def facts_at_hand(datasets: Mapping[str, dict[str, Any]]) -> dict[str, DataFacts
     Raises:
         DataError: a data set that is there can't be used.
     """
-    from harness.case import prepared_data  # data libraries: only a plan that asks pays for them
+    # Data libraries: only a plan that asks pays for them.
+    from harness.prepared import prepared_data
 
     facts: dict[str, DataFacts] = {}
     for label, config in datasets.items():
         asset = ASSETS.get(str(config.get("use")))
         if asset is None or is_complete(asset):
-            domains = prepared_data(json.dumps(config)).domains
-            facts[label] = DataFacts(
-                tuple(d.num_users for d in domains), tuple(d.num_items for d in domains)
-            )
+            data = prepared_data(json.dumps(config))
+            users, items = zip(*((d.num_users, d.num_items) for d in data.domains), strict=True)
+            facts[label] = DataFacts(users, items, data.remarks_in_words())
     return facts
 
 

@@ -149,7 +149,7 @@ def _stamps(paths: Sequence[Path], deep: bool) -> Iterator[tuple[str, int, int]]
 
 
 def data_paths(dataset: Mapping[str, Any]) -> list[Path]:
-    """Return the files and folders that a data set's configuration names."""
+    """Return the folders of what a data set's configuration names: a log has files beside it."""
     return sorted(set(_named(dataset, inside=False)))
 
 
@@ -162,7 +162,7 @@ def _named(value: Any, inside: bool) -> Iterator[Path]:
         path = Path(value).expanduser()
         try:
             if path.exists():
-                yield path
+                yield path if path.is_dir() else path.parent
         except OSError:  # longer than a name may be: no path
             return
 

@@ -6,13 +6,14 @@ import json
 import time
 from pathlib import Path
 
-from harness.case import Prepared, check_against_data, model_references
+from harness.case import model_references
 from harness.cells import canonical
 from harness.core.errors import RunError
 from harness.describe import describe, in_words
 from harness.files import write_atomic
 from harness.inputs import Expected, local_models, require_same
 from harness.plan import Plan
+from harness.prepared import Prepared, check_against_data
 from harness.progress import Progress, duration
 from harness.provenance import manifest, timestamp
 from harness.refinement import Refinement
@@ -129,6 +130,7 @@ def _write_manifest(
     )
     record |= describe(sweep.plan, sweep.timings)
     record |= {"name": scenario.name, "seconds": seconds, "refinement": refinement.summary()}
+    record["remarks"] = {label: prepared.remarks_in_words() for label, prepared in data.items()}
     record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
     write_atomic(sweep.folder / MANIFEST, json.dumps(record, indent=1).encode())
 
@@ -143,9 +145,11 @@ def _inputs_now(plan: Plan, data: dict[str, Prepared]) -> Expected:
 
 def _announced(plan: Plan, progress: Progress) -> dict[str, Prepared]:
     """Load every data set once, check that the cells fit it, and print its figures."""
-    first = {cell.dataset_label: cell for cell in plan.cells}
-    data = {label: check_against_data(cell) for label, cell in first.items()}
+    first = {(cell.dataset_label, cell.system.label): cell for cell in plan.cells}
+    data = {label: check_against_data(cell) for (label, _), cell in first.items()}
     for label, prepared in data.items():
         for figures in prepared.figures:
             progress.line(f"data set {label}: {in_words(figures)}")
+        for remark in prepared.remarks_in_words():
+            progress.line(f"note on {remark}")
     return data

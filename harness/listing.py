@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
 from typing import Any
+
+from pydantic import BaseModel
 
 from harness.assets import ASSETS
 from harness.core.attack import Attack, PoisoningAttack
@@ -85,14 +89,71 @@ def _parameters(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _datasets() -> list[dict[str, Any]]:
-    options = _parameters(dataset_model().model_json_schema())
-    named = [
-        {"name": asset.name, "summary": f"use: {asset.name}", "licence": asset.licence}
-        for asset in ASSETS.values()
-        if asset.kind == "data"
+    """Return the loaders, with their options, and what every entry of ``datasets:`` may say."""
+    loaders = importlib.import_module("harness.data").LOADERS
+    found = [
+        {
+            "name": name,
+            "summary": loader.summary(),
+            "use": f"use: {name}",
+            "by_path": loader.fits is not None,
+            "carries": loader.carries,
+            "licence": loader.licence,
+            "pinned": name in ASSETS,
+            "parameters": _described(loader.options),
+        }
+        for name, loader in loaders
     ]
-    folder = {"name": "any folder", "summary": "path: FOLDER, in a known format", "licence": ""}
-    return [{**entry, "parameters": options} for entry in (*named, folder)]
+    return [*found, *_every_dataset()]
+
+
+def _every_dataset() -> list[dict[str, Any]]:
+    domains = importlib.import_module("harness.data").DomainsConfig
+    return [
+        {
+            "name": name,
+            "summary": summary,
+            "use": "",
+            "by_path": False,
+            "carries": "",
+            "licence": "",
+            "pinned": False,
+            "parameters": _described(model),
+        }
+        for name, summary, model in (
+            ("every entry of datasets:", "What each of them may say.", dataset_model()),
+            ("domains:", "Two domains with disjoint users and items.", domains),
+        )
+    ]
+
+
+def _described(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Return a configuration's parameters; the words on each stand in the class's docstring."""
+    words = attributes_of(model.__doc__ or "")
+    schema = model.model_json_schema()
+    # A model that holds itself stands among the definitions.
+    parameters = _parameters(schema.get("$defs", {}).get(model.__name__, schema))
+    return {
+        name: {**field, "description": field["description"] or words.get(name, "")}
+        for name, field in parameters.items()
+    }
+
+
+def attributes_of(docstring: str) -> dict[str, str]:
+    """Return the ``Attributes:`` of a docstring by name."""
+    _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.split("\n"):
+        start = re.match(r"    (\w+): (.*)", line)
+        if start is not None:
+            name = start[1]
+            found[name] = start[2]
+        elif line.startswith("        ") and name:
+            found[name] += f" {line.strip()}"
+        elif line.strip():
+            break
+    return found
 
 
 def _metrics() -> list[dict[str, Any]]:

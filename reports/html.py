@@ -29,6 +29,7 @@ from harness.results import (
 )
 from reports.audits import HOW_TO_READ as AUDIT_HOW_TO_READ
 from reports.audits import audit_words, budget_tables, budgets, refuted, without_audits
+from reports.data_read import data_read
 from reports.decomposition import decomposition_tables
 from reports.drawing import Drawing, styled
 from reports.evidence import Evidence
@@ -149,6 +150,7 @@ def _of_all_rows(
         "metrics": _glossary(rows),
         "provenance": _provenance(rows, manifest),
         "counts": dict(Counter(row.status for row in rows).most_common()),
+        "data": data_read(manifest),
         "not_run": not_run(rows),
         "what": what_was_run(rows),
         "budgets": budget_tables(found),
@@ -231,7 +233,7 @@ def _records(value: object) -> list[dict[str, Any]]:
 
 def _provenance(rows: Sequence[Row], manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Facts for whoever repeats the run; nested ones are flattened to ``outer: inner``."""
-    shown = {"name", "status", "systems", "threat_models", "timings", "refinement"}
+    shown = {"name", "status", "systems", "threat_models", "timings", "refinement", "remarks"}
     facts: list[tuple[str, str]] = []
     for key, value in manifest.items():
         if key not in shown:

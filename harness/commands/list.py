@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,9 +39,22 @@ def show_list(
         source = f" [{entry['paper']}, {entry['fidelity']}]" if "paper" in entry else ""
         terminal.say(f"{entry['name']}{source}", style="bold")
         terminal.say(f"  {entry['summary']}")
+        for line in _about_data(entry):
+            terminal.say(f"  {line}")
         for name, field in entry.get("parameters", {}).items():
             given = "required" if field["required"] else f"default {json.dumps(field['default'])}"
             about = f": {field['description']}" if field["description"] else ""
             terminal.say(f"    {name} ({given}){about}")
     for warning in warnings:
         terminal.say(f"warning: {warning}", style="yellow")
+
+
+def _about_data(entry: dict[str, Any]) -> list[str]:
+    """Return how a data set is named, what it carries and its licence; nothing for plug-ins."""
+    if not entry.get("use"):
+        return []
+    named = f"{entry['use']}, options: …" + (", or path: alone" if entry["by_path"] else "")
+    pinned = "fetched on first use" if entry["pinned"] else ""
+    carries = f"carries {entry['carries']}" if entry["carries"] else ""
+    licence = f"licence: {entry['licence']}" if entry["licence"] else ""
+    return [line for line in (named, pinned, carries, licence) if line]

@@ -51,16 +51,20 @@ def show_plan(
         return
     plan, processes = expand(loaded), jobs or loaded.compute.jobs
     costs, notes = _measured(plan, like)
-    known = forecast(plan, facts_at_hand(loaded.datasets), processes, costs)
+    facts = facts_at_hand(loaded.datasets)
+    known = forecast(plan, facts, processes, costs)
+    remarks = [remark for found in facts.values() for remark in found.remarks]
     further = most_further(loaded, plan)
     sources = Counter(str(cost.run) for cost in costs.values())
     if as_json:
-        document = _document(plan, known, further, sources, notes)
+        document = _document(plan, known, further, sources, notes) | {"data_remarks": remarks}
         emit({"ok": True, "scenario": str(scenario), **document})
         return
     terminal = Terminal()
     _print_costs(terminal, known, further, sources, processes)
     _print_not_run(terminal, plan)
+    for remark in remarks:
+        terminal.say(f"note on {remark}")
     for warning in (*plan.warnings, *known.theory, *notes):
         terminal.say(f"warning: {warning}", style="yellow")
     if known.cells + further.cells > MAX_CELLS:

@@ -168,6 +168,10 @@ class System(Component):
         """Return role to asset name, path or hub name of the models it needs."""
         return {}
 
+    def reads_text(self) -> bool:
+        """Whether it works on the texts of items: so does whatever needs a language model."""
+        return bool(self.assets())
+
     def num_rounds(self) -> int:
         """Return the length of the training."""
         raise TypeError(f"{type(self).__name__} does not define num_rounds")

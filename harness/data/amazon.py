@@ -1,206 +1,132 @@
-"""Amazon product reviews of 2014 and 2018: JSON lines of reviews and of metadata, plain or gzip.
+"""Amazon product reviews of 2014, 2018 and 2023: JSON lines of reviews and metadata, plain or gzip.
 
-He and McAuley, WWW 2016 (2014 files; their metadata are Python literals, not JSON) and Ni, Li and
-McAuley, EMNLP 2019 (2018 files). Reviews: ``reviewerID``, ``asin``, ``overall``,
-``unixReviewTime``. Metadata: ``asin``, ``title``, ``brand``, ``categories`` or ``category``,
-``description``. The metadata lack some products; those keep an empty title and are counted.
+He and McAuley, WWW 2016 (2014 files; their metadata are Python literals, not JSON), Ni, Li and
+McAuley, EMNLP 2019 (2018 files), Hou et al., arXiv:2403.03952 (2023 files). Reviews:
+``reviewerID``, ``asin``, ``overall``, ``unixReviewTime``; in 2023 ``user_id``, ``parent_asin``,
+``rating``, ``timestamp``. Metadata: ``asin`` (2023: ``parent_asin``), ``title``, ``brand``,
+``categories`` or ``category``, ``description``. The metadata lack some products; those keep an
+empty title and are counted. ``path:`` takes a folder with one file of each kind, told apart by
+their first line, or the reviews file alone.
 """
 
 from __future__ import annotations
 
 import ast
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.json as pa_json
+from pydantic import model_validator
 
 from harness.core.errors import DataError
 from harness.core.params import Params
+from harness.data.amazon_reviews import (
+    FIELDS_2018,
+    FIELDS_2023,
+    Fields,
+    blocks_of,
+    fields_of,
+    first_object,
+    read_reviews,
+)
 from harness.data.assemble import assemble
 from harness.data.catalogue import Catalogue, make_catalogue
-from harness.data.cleaning import clean_id, unescaped
-from harness.data.events import Coded, EventTable, RowPolicy
+from harness.data.cleaning import unescaped
+from harness.data.events import RowPolicy
 from harness.data.interactions import Interactions
 from harness.data.registry import LOADERS
 
-BLOCK_BYTES = 16 << 20
-MAX_LINE_BYTES = 64 << 20
-_REVIEW = pa.schema(
-    [
-        ("reviewerID", pa.string()),
-        ("asin", pa.string()),
-        ("unixReviewTime", pa.float64()),
-        ("overall", pa.float64()),
-    ]
-)
-_ASIN = re.compile(r"""["']asin["']\s*:\s*["']([^"']+)["']""")
 # 2018 titles sometimes hold the page's style sheet or script instead of a title.
 _PAGE_CODE = re.compile(r"getTime|</?(script|style|span)|function\s*\(", re.IGNORECASE)
+_ENDINGS = ("*.json", "*.json.gz", "*.jsonl", "*.jsonl.gz")
 
 
 class AmazonOptions(Params):
     """Options for raw Amazon files.
 
     Attributes:
-        reviews: reviews file (``.json`` or ``.json.gz``, one object per line).
+        path: folder with one reviews file and at most one metadata file, or the reviews file.
+        reviews: reviews file (``.json`` or ``.json.gz``, one object per line), instead of path.
         metadata: metadata file of the same category; without it items have no titles.
     """
 
-    reviews: str
+    path: str | None = None
+    reviews: str | None = None
     metadata: str | None = None
 
+    @model_validator(mode="after")
+    def _one_source(self) -> AmazonOptions:
+        if (self.path is None) == (self.reviews is None):
+            raise ValueError("give either path (a folder) or reviews (a file)")
+        if self.path is not None and self.metadata is not None:
+            raise ValueError("metadata belongs to reviews; a folder's is found in it")
+        return self
 
-@LOADERS.register("amazon", AmazonOptions)
+
+def _is_review(path: Path) -> bool:
+    first = first_object(path)
+    forms = (FIELDS_2018, FIELDS_2023)
+    return first is not None and any(f.user in first and f.item in first for f in forms)
+
+
+def _lines_in(folder: Path) -> list[Path]:
+    return sorted({path for ending in _ENDINGS for path in folder.glob(ending)})
+
+
+def _fits(path: Path) -> bool:
+    files = [path] if path.is_file() else _lines_in(path)
+    named = [file for file in files if any(file.match(ending) for ending in _ENDINGS)]
+    return any(_is_review(file) for file in named)
+
+
+def _sources(options: AmazonOptions) -> tuple[Path, Path | None]:
+    """Return the reviews file and the metadata file.
+
+    Raises:
+        DataError: a folder holds several of one kind.
+    """
+    if options.reviews is not None:
+        metadata = None if options.metadata is None else Path(options.metadata).expanduser()
+        return Path(options.reviews).expanduser(), metadata
+    assert options.path is not None
+    folder = Path(options.path).expanduser()
+    if folder.is_file():
+        return folder, None
+    files = _lines_in(folder)
+    reviews = [file for file in files if _is_review(file)]
+    others = [file for file in files if file not in reviews]
+    if len(reviews) != 1 or len(others) > 1:
+        names = ", ".join(file.name for file in files) or "no JSON lines"
+        raise DataError(
+            f"{folder}: one file of reviews and at most one of metadata are needed, found {names}; "
+            "name them: use: amazon, options: {reviews: FILE, metadata: FILE}"
+        )
+    return reviews[0], others[0] if others else None
+
+
+@LOADERS.register(
+    "amazon",
+    AmazonOptions,
+    fits=_fits,
+    carries="ratings, times; with metadata titles, descriptions, brands, categories",
+)
 def read_amazon(options: AmazonOptions, policy: RowPolicy) -> Interactions:
-    """Read one category.
+    """Read one category of Amazon reviews (2014, 2018 or 2023), as JSON lines.
 
     Raises:
         DataError: a file is missing, damaged or holds no such objects.
     """
-    path = Path(options.reviews).expanduser()
-    events = _reviews(path)
-    catalogue = None
-    if options.metadata is not None:
-        catalogue = _metadata(Path(options.metadata).expanduser(), set(events.item.values))
+    path, metadata = _sources(options)
+    events, catalogue = read_reviews(path), None
+    if metadata is not None:
+        catalogue = _metadata(metadata, set(events.item.values), fields_of(path))
     name = re.sub(r"(\.json|\.gz|\.jsonl)+$", "", path.name)
     return assemble(name, events, catalogue, policy)
 
 
-def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield a plain or gzip file in blocks of whole lines, each with its first line's number."""
-    first, rest = 1, b""
-    try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if packed else path.open("rb") as stream:
-            while chunk := stream.read(BLOCK_BYTES):
-                block, newline, tail = (rest + chunk).rpartition(b"\n")
-                if newline:
-                    yield first, block
-                    first += block.count(b"\n") + 1
-                rest = tail
-                if len(rest) > MAX_LINE_BYTES:
-                    raise DataError(f"{path}: line {first} is longer than {MAX_LINE_BYTES} bytes")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error})") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    if rest:
-        yield first, rest
-
-
-def _number(value: Any) -> float:
-    """Return a JSON number (or one in quotes) as float, NaN for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return float("nan")
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return float("nan")
-
-
-class _Block(NamedTuple):
-    """Reviews of one block of lines; ``malformed`` lines are no review at all."""
-
-    line: np.ndarray
-    user: pa.DictionaryArray
-    item: pa.DictionaryArray
-    time: np.ndarray
-    rating: np.ndarray
-    malformed: list[int]
-
-
-def _reviews(path: Path) -> EventTable:
-    blocks = [_fast(first, data) or _slow(first, data) for first, data in _blocks(path)]
-    malformed = tuple(line for block in blocks for line in block.malformed)
-    if not sum(len(block.line) for block in blocks):
-        where = f" (line {malformed[0]} is not)" if malformed else ", the file is empty"
-        raise DataError(f"{path}: no line is a JSON object with reviewerID and asin{where}")
-    return EventTable(
-        source=path.name,
-        user=_joined([block.user for block in blocks]),
-        item=_joined([block.item for block in blocks]),
-        line=np.concatenate([block.line for block in blocks]),
-        timestamp=np.concatenate([block.time for block in blocks]),
-        rating=np.concatenate([block.rating for block in blocks]),
-        malformed=malformed,
-    )
-
-
-def _joined(columns: list[pa.DictionaryArray]) -> Coded:
-    """Return the blocks' codes under one list of values, by first appearance."""
-    place: dict[str, int] = {}
-    codes: list[np.ndarray] = []
-    for column in columns:
-        moved = [place.setdefault(v, len(place)) for v in column.dictionary.to_pylist()]
-        indices = column.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        codes.append(np.array(moved, dtype=np.int64)[indices])
-    return Coded(np.concatenate(codes), list(place))
-
-
-def _fast(first: int, data: bytes) -> _Block | None:
-    """Parse a block in which every line is a complete review; ``None`` if one is not."""
-    lines = data.count(b"\n") + 1
-    try:
-        table = pa_json.read_json(
-            pa.BufferReader(data),
-            read_options=pa_json.ReadOptions(use_threads=False, block_size=len(data) + 1),
-            parse_options=pa_json.ParseOptions(
-                explicit_schema=_REVIEW, unexpected_field_behavior="ignore"
-            ),
-        ).combine_chunks()
-    except pa.ArrowInvalid:
-        return None
-    columns = [table.column(name) for name in _REVIEW.names]
-    if table.num_rows != lines or any(column.null_count for column in columns):
-        return None
-    user, item, time, rating = (column.combine_chunks() for column in columns)
-    return _Block(
-        np.arange(first, first + lines),
-        user.dictionary_encode(),
-        item.dictionary_encode(),
-        time.to_numpy(zero_copy_only=False),
-        rating.to_numpy(zero_copy_only=False),
-        [],
-    )
-
-
-def _slow(first: int, data: bytes) -> _Block:
-    """Parse a block line by line, to know which lines are wrong."""
-    rows: list[tuple[int, str, str, float, float]] = []
-    malformed: list[int] = []
-    for number, line in enumerate(data.split(b"\n"), first):
-        if not line.strip():
-            continue
-        try:
-            review = json.loads(line)
-            user, item = review["reviewerID"], review["asin"]
-            if not isinstance(user, str) or not isinstance(item, str):
-                raise TypeError("an id is text")
-        except (ValueError, KeyError, TypeError, RecursionError):
-            malformed.append(number)
-            continue
-        time, rating = _number(review.get("unixReviewTime")), _number(review.get("overall"))
-        rows.append((number, clean_id(user), clean_id(item), time, rating))
-    lines, users, items, times, ratings = zip(*rows, strict=True) if rows else ((),) * 5
-    return _Block(
-        np.array(lines, dtype=np.int64),
-        pa.array(users, pa.string()).dictionary_encode(),
-        pa.array(items, pa.string()).dictionary_encode(),
-        np.array(times, dtype=np.float64),
-        np.array(ratings, dtype=np.float64),
-        malformed,
-    )
-
-
-def _metadata(path: Path, wanted: set[str]) -> Catalogue:
+def _metadata(path: Path, wanted: set[str], fields: Fields) -> Catalogue:
     """Read the products that occur in the reviews; of a product listed twice the first row."""
     ids: list[str] = []
     titles: list[str] = []
@@ -208,8 +134,9 @@ def _metadata(path: Path, wanted: set[str]) -> Catalogue:
     brands: list[str] = []
     descriptions: list[str] = []
     unreadable = code = 0
+    key = re.compile(rf"""["']{fields.item}["']\s*:\s*["']([^"']+)["']""")
     for line in _text_lines(path):
-        found = _ASIN.search(line)
+        found = key.search(line)
         if found is None or found[1] not in wanted:
             continue
         product = _product(line)
@@ -222,7 +149,7 @@ def _metadata(path: Path, wanted: set[str]) -> Catalogue:
         ids.append(found[1])
         titles.append(title)
         kinds.append(_categories(product))
-        brands.append(_text(product.get("brand")))
+        brands.append(_text(product.get("brand") or product.get("store")))
         descriptions.append(_text(product.get("description")))
     catalogue = make_catalogue(
         path.name,
@@ -237,8 +164,9 @@ def _metadata(path: Path, wanted: set[str]) -> Catalogue:
 
 
 def _text_lines(path: Path) -> Iterator[str]:
-    for _, block in _blocks(path):
+    for _, block in blocks_of(path):
         for line in block.split(b"\n"):
+            # What is not UTF-8 becomes U+FFFD, which the catalogue counts and the run says.
             yield line.decode(errors="replace")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.data.cleaning import bad_id, clean_id, clean_text, joined_text, unescaped, with_year
+from harness.data.files import control_characters
 
 MOVIELENS_GENRES = (
     "unknown",
@@ -51,7 +52,7 @@ class Catalogue:
     text: list[str]
     attributes: list[tuple[str, ...]] | None
     complete: bool
-    notes: dict[str, int]
+    notes: dict[str, int | str]
     bad_ids: list[tuple[int, str]]
 
 
@@ -64,6 +65,7 @@ def make_catalogue(
     attributes: Sequence[tuple[str, ...]] | None = None,
     details: Sequence[Sequence[str]] = (),
     complete: bool = True,
+    encoding: str = "",
 ) -> Catalogue:
     """Clean the columns of an item file.
 
@@ -73,10 +75,11 @@ def make_catalogue(
     """
     first, bad = _first_rows(ids)
     out = Catalogue(source, [], [], [], None if attributes is None else [], complete, {}, bad)
-    replaced = shortened = 0
+    replaced = shortened = controls = 0
     for key, row in first.items():
         title, surrogates, cut = clean_text(unescaped(titles[row]))
         replaced, shortened = replaced + surrogates, shortened + cut
+        controls += control_characters(title) - surrogates
         title = with_year(title, years[row]) if years is not None else title
         kinds = attributes[row] if attributes is not None else ()
         out.ids.append(key)
@@ -90,7 +93,10 @@ def make_catalogue(
         item_rows_without_id=len(bad),
         lone_surrogates_replaced=replaced,
         titles_shortened=shortened,
+        title_characters_unreadable=controls,
     )
+    if encoding not in ("", "ascii", "utf-8"):
+        out.notes["items_encoding"] = encoding
     return out
 
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from harness.core.errors import ScenarioError
 from harness.core.params import Params
 from harness.data.events import RowPolicy
+from harness.data.files import is_encoding
 from harness.data.partition import GENRE_GROUPS
 from harness.data.registry import LOADERS
 
@@ -70,7 +71,7 @@ class DatasetConfig(Params):
 
     Attributes:
         use: name of a loader, such as ``ml-100k``.
-        path: folder in a known format; exactly one of ``use`` and ``path``.
+        path: folder or file in a known format; exactly one of ``use`` and ``path``.
         options: of the loader named by ``use``.
         domains: make two domains.
         min_rating: leave out events rated lower.
@@ -80,6 +81,8 @@ class DatasetConfig(Params):
         keep_last: number of latest events of each user.
         on_bad: raise on rows that are wrong, or leave them out and count them.
         duplicates: keep or merge events with the same user, item and time.
+        encoding: of the text files, such as ``gbk``; by default UTF-8, and for GroupLens's files
+            Latin-1 where they are not UTF-8.
     """
 
     use: str | None = None
@@ -93,6 +96,18 @@ class DatasetConfig(Params):
     keep_last: int | None = Field(default=None, ge=3, le=1_000_000)
     on_bad: Literal["error", "drop"] = "error"
     duplicates: Literal["keep", "merge"] = "keep"
+    encoding: str | None = None
+
+    @model_validator(mode="after")
+    def _read_here(self) -> Self:
+        if self.encoding is not None and not is_encoding(self.encoding):
+            raise ValueError(f"no text encoding is called {self.encoding!r}")
+        if self.domains is not None and self.domains.by is None:
+            rows = {"on_bad": "error", "duplicates": "keep", "encoding": None}
+            given = [name for name, usual in rows.items() if getattr(self, name) != usual]
+            if given:
+                raise ValueError(f"{' and '.join(given)}: say it of target and of source")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -126,8 +141,8 @@ class DatasetConfig(Params):
 
     @property
     def policy(self) -> RowPolicy:
-        """What to do with wrong and doubled rows."""
-        return RowPolicy(self.on_bad, self.duplicates)
+        """How rows are read, and what to do with wrong and doubled ones."""
+        return RowPolicy(self.on_bad, self.duplicates, self.encoding)
 
 
 DomainsConfig.model_rebuild()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,52 +17,9 @@ from jaxtyping import Float, Int
 
 from harness.core.errors import DataError
 from harness.data.events import Coded
+from harness.data.files import as_utf8, lines_of, read_bytes
 
-MAX_FILE_BYTES = 8 << 30
-"""Most bytes a file may unpack to: a guard against a zip bomb, not a limit on real data."""
-
-
-def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """Return the content of a plain or gzip file.
-
-    Raises:
-        DataError: missing, unreadable, damaged, or larger than ``limit`` bytes unpacked.
-    """
-    try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if packed else path.open("rb") as stream:
-            data = stream.read(limit + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error})") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    if len(data) > limit:
-        raise DataError(f"{path}: unpacks to more than {limit} bytes, refused")
-    return data
-
-
-def as_utf8(data: bytes, path: Path, encoding: str = "utf-8") -> tuple[bytes, int]:
-    """Return the bytes as UTF-8 without a mark, and the number of characters replaced.
-
-    Raises:
-        DataError: UTF-16.
-    """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: UTF-16; save it as UTF-8")
-    if data.startswith(b"\xef\xbb\xbf"):
-        data = data[3:]
-    if data.isascii():
-        return data, 0
-    if encoding != "utf-8":
-        return data.decode(encoding).encode(), 0
-    try:
-        data.decode()
-        return data, 0
-    except UnicodeDecodeError:
-        text = data.decode(errors="replace")
-        replaced = text.count("\ufffd") - data.count("\ufffd".encode())
-        return text.encode(), replaced
+DELIMITERS = (",", "\t", ";", "|")
 
 
 @dataclass(frozen=True)
@@ -76,14 +31,14 @@ class Table:
         columns: name to column; distinct values are coded where asked for.
         line: line of each row, counted from 1 (exact unless quoted fields hold line breaks).
         malformed: lines with another number of fields than the header.
-        replaced: characters that were no valid UTF-8.
+        encoding: the file was read in.
     """
 
     path: Path
     columns: dict[str, pa.Array]
     line: Int[np.ndarray, " row"]
     malformed: tuple[int, ...]
-    replaced: int
+    encoding: str
 
     def __len__(self) -> int:
         return len(self.line)
@@ -136,31 +91,37 @@ def read_table(
     quoted: bool = True,
     names: Sequence[str] | None = None,
     coded: Collection[str] = (),
-    encoding: str = "utf-8",
+    encoding: str | None = None,
+    usual: str = "utf-8",
     typed_header: bool = False,
 ) -> Table:
     """Read a plain or gzip file of delimited text.
 
     Args:
         path: the file.
-        delimiter: one character, or GroupLens's ``::``.
+        delimiter: one character, or GroupLens's ``::``; empty takes the one that the header uses.
         quoted: whether fields may stand in double quotes.
         names: columns of a file without header.
         coded: columns to hold as codes, for ids.
-        encoding: ``utf-8`` or ``latin-1``.
+        encoding: as the user says; None reads UTF-8.
+        usual: what the format's older files are in where they are not UTF-8.
         typed_header: RecBole's ``name:type``.
 
     Raises:
         DataError: missing, damaged, empty or only a header.
     """
-    data, replaced = as_utf8(read_bytes(path), path, encoding)
+    text = as_utf8(read_bytes(path), path, encoding, usual)
+    data = text.data.lstrip(b"\r\n")
+    blank = text.data[: len(text.data) - len(data)]
+    before, data = len(blank.splitlines()), lines_of(data)
     if not data.strip():
         raise DataError(f"{path}: the file is empty")
+    delimiter = delimiter or _delimiter(data)
     if len(delimiter) > 1:
         data, delimiter = data.replace(delimiter.encode(), b"\x1f"), "\x1f"
     skip = 0
     if names is None:
-        names = _header(data, delimiter, quoted, typed_header)
+        names = _header(data, path, delimiter, quoted, typed_header)
         skip = 1
     parse = pa_csv.ParseOptions(
         delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted
@@ -170,13 +131,26 @@ def read_table(
     if not len(good) and not bad:
         seen = ", ".join(repr(name) for name in names[:12])
         raise DataError(f"{path}: only a header, no rows; columns seen: {seen}")
-    return Table(path, columns, good, bad, replaced)
+    bad = tuple(line + before for line in bad)
+    return Table(path, columns, good + before, bad, text.encoding)
 
 
-def _header(data: bytes, delimiter: str, quoted: bool, typed: bool) -> list[str]:
-    first = data[: data.find(b"\n") if b"\n" in data else len(data)].decode().rstrip("\r")
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    names = next(csv.reader(io.StringIO(first), delimiter=delimiter, quoting=quoting), [])
+def _first_line(data: bytes) -> str:
+    return data[: data.find(b"\n") if b"\n" in data else len(data)].decode().rstrip("\r")
+
+
+def _delimiter(data: bytes) -> str:
+    """Return what separates the names of the header; a comma where nothing does."""
+    first = _first_line(data)
+    return max(DELIMITERS, key=lambda mark: (first.count(mark), -DELIMITERS.index(mark)))
+
+
+def _header(data: bytes, path: Path, delimiter: str, quoted: bool, typed: bool) -> list[str]:
+    first, quoting = _first_line(data), csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    try:
+        names = next(csv.reader(io.StringIO(first), delimiter=delimiter, quoting=quoting), [])
+    except csv.Error as error:
+        raise DataError(f"{path}:1: the header can't be read: {error}") from error
     names = [name.strip() for name in names]
     return [name.partition(":")[0] for name in names] if typed else names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,10 +17,12 @@ class RowPolicy:
     Attributes:
         on_bad: raise, or leave them out and count them.
         duplicates: keep events with the same user, item and time, or keep the first only.
+        encoding: of the text files; None reads UTF-8, or what the format's older files are in.
     """
 
     on_bad: Literal["error", "drop"] = "error"
     duplicates: Literal["keep", "merge"] = "keep"
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,4 +57,44 @@ class EventTable:
     rating: Float[np.ndarray, " row"] | None = None
     order: Float[np.ndarray, " row"] | None = None
     malformed: tuple[int, ...] = ()
-    notes: dict[str, int] | None = None
+    notes: dict[str, int | str] | None = None
+
+
+def joined_events(tables: Sequence[EventTable]) -> EventTable:
+    """Return the rows of several files of one log, one after the other.
+
+    Lines are counted through all files, as if they had been joined. A column that one file lacks is
+    missing in all.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    starts = np.cumsum([0, *(int(max([*t.line[-1:], *t.malformed[-1:]])) for t in tables)])[:-1]
+    lines = [table.line + start for table, start in zip(tables, starts, strict=True)]
+    malformed = [m + int(s) for t, s in zip(tables, starts, strict=True) for m in t.malformed]
+
+    def column(name: str) -> np.ndarray | None:
+        parts: list[np.ndarray | None] = [getattr(table, name) for table in tables]
+        there = [part for part in parts if part is not None]
+        return np.concatenate(there) if len(there) == len(parts) else None
+
+    return EventTable(
+        source=f"{' + '.join(table.source for table in tables)} (lines counted through all)",
+        user=joined_codes([table.user for table in tables]),
+        item=joined_codes([table.item for table in tables]),
+        line=np.concatenate(lines),
+        timestamp=column("timestamp"),
+        rating=column("rating"),
+        order=column("order"),
+        malformed=tuple(malformed),
+        notes={"log_files_joined": len(tables), **(tables[0].notes or {})},
+    )
+
+
+def joined_codes(columns: Sequence[Coded]) -> Coded:
+    """Return text columns one after the other under one list of values, by first appearance."""
+    place: dict[str, int] = {}
+    codes: list[np.ndarray] = []
+    for column in columns:
+        moved = [place.setdefault(value, len(place)) for value in column.values]
+        codes.append(np.array(moved, dtype=np.int64)[column.codes])
+    return Coded(np.concatenate(codes), list(place))

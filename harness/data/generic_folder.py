@@ -3,7 +3,7 @@
 ``interactions``: ``user_id``, ``item_id`` and optionally ``timestamp``, ``order``, ``rating``.
 ``items``: ``item_id``, ``title`` and optionally ``year``, ``categories`` (or ``genres``),
 ``brand``, ``author``, ``description``. ``users``: ``user_id`` and any attributes. Other columns are
-ignored.
+ignored. Fields are separated as in the header: by comma, tab, semicolon or bar.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from harness.data.catalogue import Catalogue, make_catalogue, split_attributes
 from harness.data.cleaning import clean_id
 from harness.data.delimited import Table, read_table
 from harness.data.events import EventTable, RowPolicy
+from harness.data.files import one_of
 from harness.data.interactions import Interactions
 from harness.data.registry import LOADERS, PathOptions
 
@@ -27,30 +28,45 @@ CATEGORIES = ("categories", "genres", "genre", "class", "category")
 DETAILS = ("brand", "author", "description")
 
 
+def _named(folder: Path, stem: str) -> tuple[Path, Path]:
+    return folder / f"{stem}.csv.gz", folder / f"{stem}.csv"
+
+
 def _found(folder: Path, stem: str) -> Path | None:
-    candidates = (folder / f"{stem}.csv.gz", folder / f"{stem}.csv")
-    return next((path for path in candidates if path.is_file()), None)
+    return one_of(*_named(folder, stem))
 
 
-def _fits(folder: Path) -> bool:
-    return _found(folder, "interactions") is not None
+def _fits(path: Path) -> bool:
+    """Whether a folder, or a log in it, looks like this format."""
+    logs = _named(path.parent if path.is_file() else path, "interactions")
+    return path in logs if path.is_file() else any(log.is_file() for log in logs)
 
 
-@LOADERS.register("folder", PathOptions, fits=_fits)
+@LOADERS.register(
+    "folder",
+    PathOptions,
+    fits=_fits,
+    carries="what the files have of ratings, times, titles, categories and user attributes",
+)
 def read_folder(options: PathOptions, policy: RowPolicy) -> Interactions:
-    """Read a folder of CSV files.
+    """Read a folder of interactions.csv, items.csv and users.csv, plain or gzip.
 
     Raises:
         DataError: a file is missing or wrong.
     """
-    folder = Path(options.path).expanduser()
-    log = _found(folder, "interactions")
+    given = Path(options.path).expanduser()
+    folder = given.parent if given.is_file() else given
+    log = given if given.is_file() else _found(folder, "interactions")
     if log is None:
         raise DataError(f"{folder}: neither interactions.csv.gz nor interactions.csv is there")
-    events = event_table(read_table(log, coded=("user_id", "item_id")))
+
+    def table(path: Path, coded: tuple[str, ...] = ()) -> Table:
+        return read_table(path, delimiter="", coded=coded, encoding=policy.encoding)
+
+    events = event_table(table(log, ("user_id", "item_id")))
     items, users = _found(folder, "items"), _found(folder, "users")
-    catalogue = item_catalogue(read_table(items)) if items is not None else None
-    attributes = user_table(read_table(users)) if users is not None else None
+    catalogue = item_catalogue(table(items)) if items is not None else None
+    attributes = user_table(table(users)) if users is not None else None
     return assemble(folder.resolve().name, events, catalogue, policy, attributes)
 
 
@@ -77,15 +93,24 @@ def event_table(
         rating=table.numbers(table.first_of([rating])),
         order=table.numbers(table.first_of(["order"])),
         malformed=table.malformed,
-        notes={"characters_not_utf8": table.replaced},
+        notes={"log_encoding": table.encoding},
     )
+
+
+def check_rows(table: Table) -> None:
+    """Make sure that every row of an item file has its fields.
+
+    Raises:
+        DataError: some do not, with their lines.
+    """
+    if table.malformed:
+        lines = ", ".join(str(line) for line in table.malformed[:5])
+        raise DataError(f"{table.path}: rows with another number of fields (line {lines})")
 
 
 def item_catalogue(table: Table, item: str = "item_id") -> Catalogue:
     """Return the items of a table, whatever its title and category columns are called."""
-    if table.malformed:
-        lines = ", ".join(str(line) for line in table.malformed[:5])
-        raise DataError(f"{table.path}: rows with another number of fields (line {lines})")
+    check_rows(table)
     table.need(item)
     title, year = table.first_of(TITLES), table.first_of(YEARS)
     category = table.first_of(CATEGORIES)
@@ -96,6 +121,7 @@ def item_catalogue(table: Table, item: str = "item_id") -> Catalogue:
         years=table.text(year) if year else None,
         attributes=split_attributes(table.text(category)) if category else None,
         details=[table.text(name) for name in DETAILS if name in table.columns],
+        encoding=table.encoding,
     )
 
 

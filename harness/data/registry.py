@@ -5,20 +5,23 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from harness.core.errors import DataError, ScenarioError
+from harness.core.errors import DataError, ScenarioError, shown_path
 from harness.core.params import Params
 from harness.data.events import RowPolicy
 from harness.data.interactions import Interactions
 
 
 class PathOptions(Params):
-    """Options of a loader that reads a folder."""
+    """Options of a loader that reads a folder.
+
+    Attributes:
+        path: the folder, or its log.
+    """
 
     path: str
 
@@ -34,18 +37,21 @@ class Loader(Generic[OptionsT]):
         name: what ``use`` in a data set's configuration calls it.
         options: class of its options.
         read: gives the data before any filter.
-        fits: whether a folder looks like this format; ``None`` if it is never guessed.
+        fits: whether a folder or file looks like this format; ``None`` if it is never guessed.
+        carries: what there is beside users and items.
+        licence: what may be done with the data; empty where they are the user's own.
     """
 
     name: str
     options: type[OptionsT]
     read: Callable[[OptionsT, RowPolicy], Interactions]
     fits: Callable[[Path], bool] | None = None
+    carries: str = ""
+    licence: str = ""
 
     def summary(self) -> str:
-        """Return the first sentence of the module that defines the loader."""
-        doc = sys.modules[self.read.__module__].__doc__ or ""
-        return doc.strip().split("\n\n")[0].replace("\n", " ")
+        """Return the first line on the loader."""
+        return (self.read.__doc__ or "").strip().split("\n")[0]
 
 
 class LoaderRegistry:
@@ -60,6 +66,8 @@ class LoaderRegistry:
         options: type[OptionsT],
         *,
         fits: Callable[[Path], bool] | None = None,
+        carries: str = "",
+        licence: str = "",
     ) -> Callable[
         [Callable[[OptionsT, RowPolicy], Interactions]],
         Callable[[OptionsT, RowPolicy], Interactions],
@@ -72,7 +80,7 @@ class LoaderRegistry:
             known = self._loaders.get(name)
             if known is not None and known.read.__module__ != read.__module__:
                 raise ValueError(f"data set {name!r} is already {known.read.__module__}")
-            self._loaders[name] = Loader(name, options, read, fits)
+            self._loaders[name] = Loader(name, options, read, fits, carries, licence)
             return read
 
         return enter
@@ -91,22 +99,26 @@ class LoaderRegistry:
             raise ScenarioError(f"unknown data set {name!r}{hint} (known: {known})")
         return loaders[name]
 
-    def fitting(self, folder: Path) -> Loader[Any]:
-        """Return the loader whose format a folder has.
+    def fitting(self, path: Path) -> Loader[Any]:
+        """Return the loader whose format a folder or file has.
 
         Raises:
-            DataError: the folder is missing, or it has no known format.
+            DataError: nothing is there, or it has no known format.
         """
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder of data")
+        if not path.exists():
+            raise DataError(f"{shown_path(path)}: no such folder or file of data")
         for _, loader in self:
-            if loader.fits is not None and loader.fits(folder):
+            if loader.fits is not None and loader.fits(path):
                 return loader
-        seen = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) or "nothing"
-        raise DataError(
-            f"{folder}: no known data format. Expected interactions.csv(.gz), NAME.inter, "
-            f"u.data or ratings.dat; the folder holds {seen}"
+        expected = (
+            "expected interactions.csv(.gz), NAME.inter, u.data, ratings.dat, or reviews of Amazon "
+            "as JSON lines; a file in another place or form is named by use: and options: (python "
+            "-m harness list datasets)"
         )
+        if path.is_file():
+            raise DataError(f"{path}: no known data format; {expected}")
+        seen = ", ".join(sorted(p.name for p in path.iterdir())[:12]) or "nothing"
+        raise DataError(f"{path}: no known data format; {expected}; the folder holds {seen}")
 
     def __iter__(self) -> Iterator[tuple[str, Loader[Any]]]:
         package = importlib.import_module("harness.data")

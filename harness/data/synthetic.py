@@ -48,9 +48,9 @@ class SyntheticOptions(Params):
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
-@LOADERS.register("synthetic", SyntheticOptions)
+@LOADERS.register("synthetic", SyntheticOptions, carries="made-up titles, genres, times")
 def make_synthetic(options: SyntheticOptions, policy: RowPolicy) -> Interactions:
-    """Make the data; the same options give the same data.
+    """Make data up, for tests: the same options give the same data.
 
     Raises:
         ScenarioError: fewer items than clusters, or lengths that cross.

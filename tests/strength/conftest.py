@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.assets import resolve
-from harness.case import prepared_data
 from harness.core.errors import AssetError
 from harness.core.system import Resources
 from harness.data import DatasetConfig
+from harness.prepared import prepared_data
 from tests.strength.bench import Bench
 from tests.strength.lumos import make_world
 from tests.strength.text import clustered, encoded

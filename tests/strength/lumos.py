@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from harness.case import prepared_data
 from harness.claims import score_claims
 from harness.core.attack import InferenceAttack, PoisoningAttack
 from harness.core.defense import Defense
@@ -23,6 +22,7 @@ from harness.fed.recorder import Recorder
 from harness.fed.training import Outcome, Threat, Training
 from harness.metrics.exposure import exposed_target_ranks
 from harness.metrics.ranking import hit_ratio, target_rank
+from harness.prepared import prepared_data
 from harness.sheet import Sheet
 from harness.truth import Truth
 from models.lumos import Lumos

@@ -10,7 +10,7 @@ import pytest
 
 from harness.core.errors import DataError
 from harness.data import DatasetConfig, Interactions, read
-from harness.data.delimited import read_bytes
+from harness.data.files import read_bytes
 from tests.unit.data.test_loaders import folder, histories, write
 
 HEAD = "user_id,item_id,timestamp,rating\n"
@@ -68,7 +68,7 @@ def test_unknown_item_is_an_error_or_dropped(tmp_path: Path) -> None:
     [
         ("", "empty"),
         ("user_id,item_id,rating\n", r"only a header.*'user_id', 'item_id', 'rating'"),
-        ("user_id;item_id\na;x\n", r"no column 'user_id'; columns seen: 'user_id;item_id'"),
+        ("user_id:item_id\na:x\n", r"no column 'user_id'; columns seen: 'user_id:item_id'"),
         ("user_id,user_id\na,x\n", "stands twice"),
         ("user,item\na,x\n", r"columns seen: 'user', 'item'"),
     ],
@@ -137,11 +137,13 @@ def test_unicode_forms_compare_equal(tmp_path: Path) -> None:
     assert data.report["ids_merged_by_normalisation"] == 1
 
 
-def test_lone_surrogates_and_invalid_bytes_are_replaced_and_counted(tmp_path: Path) -> None:
-    (tmp_path / "interactions.csv").write_bytes(b"user_id,item_id\na,x\xff\na,y\n")
-    data = read(DatasetConfig(path=str(tmp_path)))
-    assert data.items[0] == "x\ufffd" and data.report["characters_not_utf8"] == 1
-    "".join(data.items).encode()
+def test_invalid_bytes_are_an_error_with_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "interactions.csv"
+    path.write_bytes(b"user_id,item_id\na,x\xff\na,y\n")
+    with pytest.raises(DataError, match=rf"{path}:2:4: byte 0xff is not utf-8; .* encoding:"):
+        read(DatasetConfig(path=str(tmp_path)))
+    data = read(DatasetConfig(path=str(tmp_path), encoding="latin-1"))
+    assert data.items == ["x\xff", "y"]
 
 
 def test_long_titles_are_cut_and_counted(tmp_path: Path) -> None:
