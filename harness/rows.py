@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 NAN = float("nan")
 
 Kind = Literal["federated", "anchor"]
-Protocol = Literal["full", "sampled", ""]
+Protocol = Literal["full", "sampled", "popularity", ""]
 Better = Literal["higher", "lower"]
 Side = Literal["utility", "privacy", "robustness", "cost"]
 Status = Literal["ok", "not applicable", "skipped", "failed"]
@@ -49,7 +49,8 @@ class Row:
         seed: root seed of the training.
         metric: what was measured, for example ``hr``, ``hit1_all``, ``er``, ``auc``, ``top1``.
         k: cut-off of a ranking metric; 0 where there is none.
-        protocol: ``full`` or ``sampled`` ranking; empty where it does not apply.
+        protocol: ``full`` ranking, or among candidates drawn uniformly (``sampled``) or by
+            ``popularity``; empty where it does not apply.
         value: the number; NaN where it could not be measured.
         low: lower bound of its interval over users within this seed.
         high: upper bound.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.answers import score_answers
 from harness.audit import score_audit, score_budget
 from harness.case import Case, build_case
 from harness.cells import Cell
@@ -21,7 +22,7 @@ from harness.fed.training import Outcome
 from harness.inputs import Expected, Inputs
 from harness.provenance import package_versions
 from harness.rows import Row, SampleBlock
-from harness.score import score_answers, score_recommendations
+from harness.score import score_recommendations
 from harness.sheet import NAN, Sheet, score_seeds
 
 
@@ -113,11 +114,12 @@ def run_cell(cell: Cell, base: dict[str, Any], desk: Desk) -> CellResult:
 
 def score_system(sheet: Sheet, cell: Cell, case: Case, outcome: Outcome) -> None:
     """Score the released recommender, its language stage, and the system's own findings."""
-    seeds, count = Seeds(cell.seed).child("evaluation"), cell.evaluation.candidates
-    score_recommendations(sheet, outcome.released, case.truth, cell.evaluation.k, count, seeds)
-    limit = min(cell.evaluation.answer_users, getattr(outcome.released, "answer_limit", 0))
+    seeds, asked = Seeds(cell.seed).child("evaluation"), cell.evaluation
+    count, ways = asked.candidates, asked.candidate_sampling
+    score_recommendations(sheet, outcome.released, case.truth, asked.k, count, seeds, ways)
+    limit = min(asked.answer_users, getattr(outcome.released, "answer_limit", 0))
     if limit:
-        score_answers(sheet, outcome.released, case.truth, count, limit, seeds)
+        score_answers(sheet, outcome.released, case.truth, count, limit, seeds, ways)
     for metric, value in case.training.system.findings(outcome.state).items():
         sheet.figure(metric, NAN if value is None else value, side="cost", better="higher")
 

@@ -1,18 +1,21 @@
-"""Recommendations and answers against the truth."""
+"""Recommendations against the truth: the whole catalogue ranked, and short lists of candidates."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from harness.candidates import Candidates, draw
 from harness.core.scores import block_rows
 from harness.core.seeds import Seeds
 from harness.core.system import Released
 from harness.metrics import exposure, ranking
+from harness.settings import Sampling
 from harness.sheet import NAN, Sheet
-from harness.truth import Truth, candidate_lists
+from harness.truth import Truth
 
 BATCH = 512
 """Users ranked at once, or fewer where the catalogue is large."""
@@ -25,16 +28,45 @@ def score_recommendations(
     cutoffs: tuple[int, ...],
     count: int,
     seeds: Seeds,
+    samplings: Sequence[Sampling] = ("uniform",),
 ) -> None:
-    """Enter HR@K, NDCG@K (full ranking, items had before masked), Hit@1 sampled, and ER@K."""
+    """Enter HR@K, NDCG@K (full ranking, items had before masked), Hit@1 among candidates, and ER@K.
+
+    Beside Hit@1 stand popularity and a guess by frequency on the same lists. Where the released
+    model names references of its own (``references``), their numbers stand beside, under their
+    names, with what the model has over them.
+    """
+    users = truth.evaluated
+    drawn = draw(truth, users, count, samplings, seeds)
+    found = _ranked(released, truth, drawn)
+    _score_ranking(sheet, truth, found.test, cutoffs, _caveats(released, found.test))
+    for candidates, hits in zip(drawn, found.hits, strict=True):
+        candidates.compare(sheet, users, "hit1", hits, _caveats(released, found.test))
+        candidates.enter(sheet, users, "")
+    if truth.targets:
+        _score_exposure(sheet, truth, found, cutoffs)
+    references: dict[str, Released] = getattr(released, "references", {})
+    for name, other in references.items():
+        beside = _ranked(other, truth, drawn)
+        why = _caveats(other, beside.test)
+        _score_ranking(sheet, truth, beside.test, cutoffs, why, f"{name}_")
+        _score_gain(sheet, users, name, (found, beside), max(cutoffs))
+        for candidates, hits in zip(drawn, beside.hits, strict=True):
+            candidates.compare(sheet, users, f"{name}_hit1", hits, why)
+
+
+def _score_ranking(
+    sheet: Sheet,
+    truth: Truth,
+    ranks: Float[np.ndarray, " user"],
+    cutoffs: tuple[int, ...],
+    why: str,
+    prefix: str = "",
+) -> None:
+    """Enter HR and NDCG of the full ranking, with the mean user's chance level."""
     users, num_items = truth.evaluated, truth.domain.num_items
-    found = _ranked(released, truth, count, seeds)
-    why = _caveats(released, found.test)
-    fair = (
-        float(np.mean([num_items - len(np.unique(c)) for c in truth.contexts(users)]))
-        if len(users)
-        else NAN
-    )
+    contexts = truth.contexts(users)
+    fair = float(np.mean([num_items - len(np.unique(c)) for c in contexts])) if len(users) else NAN
     for k in cutoffs:
         shared: dict[str, Any] = {
             "side": "utility",
@@ -47,21 +79,30 @@ def score_recommendations(
         if len(users):
             chance_hr = ranking.hit_ratio_chance(k, round(fair))
             chance_ndcg = ranking.ndcg_chance(k, round(fair))
-        sheet.measure("hr", users, ranking.hit_ratio(found.test, k), chance=chance_hr, **shared)
-        sheet.measure("ndcg", users, ranking.ndcg(found.test, k), chance=chance_ndcg, **shared)
+        hits, gains = ranking.hit_ratio(ranks, k), ranking.ndcg(ranks, k)
+        sheet.measure(f"{prefix}hr", users, hits, chance=chance_hr, **shared)
+        sheet.measure(f"{prefix}ndcg", users, gains, chance=chance_ndcg, **shared)
+
+
+def _score_gain(
+    sheet: Sheet,
+    users: Int[np.ndarray, " user"],
+    name: str,
+    pair: tuple[_Ranked, _Ranked],
+    k: int,
+) -> None:
+    """Enter the released model's HR@K less the reference's, paired by user."""
+    own, other = (ranking.hit_ratio(found.test, k) for found in pair)
     sheet.measure(
-        "hit1",
+        f"hr_over_{name}",
         users,
-        found.hits,
+        own - other,
         side="utility",
         better="higher",
-        chance=1 / count,
-        k=1,
-        protocol="sampled",
-        reason=why,
+        chance=NAN,
+        k=k,
+        protocol="full",
     )
-    if truth.targets:
-        _score_exposure(sheet, truth, found, cutoffs)
 
 
 def _caveats(released: Released, ranks: Float[np.ndarray, " user"]) -> str:
@@ -78,26 +119,26 @@ class _Ranked(NamedTuple):
 
     Attributes:
         test: rank of the test item.
-        hits: Hit@1 among candidates.
+        hits: Hit@1 among the candidates of each way to draw them.
         targets: ranks of the promoted items, NaN where the user has had one.
         unseen: number of items that the user has not had.
         lacking: whether the user has not had every target.
     """
 
     test: Float[np.ndarray, " user"]
-    hits: Float[np.ndarray, " user"]
+    hits: list[Float[np.ndarray, " user"]]
     targets: Float[np.ndarray, "user target"]
     unseen: Int[np.ndarray, " user"]
     lacking: Bool[np.ndarray, " user"]
 
 
-def _ranked(released: Released, truth: Truth, count: int, seeds: Seeds) -> _Ranked:
+def _ranked(released: Released, truth: Truth, drawn: Sequence[Candidates]) -> _Ranked:
     """Rank the catalogue for every evaluated user, a batch of users at a time."""
     users, size = truth.evaluated, len(truth.evaluated)
     targets = np.array(truth.targets, dtype=np.int64)
     found = _Ranked(
         np.zeros(size),
-        np.zeros(size),
+        [np.zeros(size) for _ in drawn],
         np.zeros((size, len(targets))),
         np.zeros(size, dtype=np.int64),
         np.zeros(size, dtype=bool),
@@ -108,9 +149,9 @@ def _ranked(released: Released, truth: Truth, count: int, seeds: Seeds) -> _Rank
         chunk = users[part]
         scores, seen = released.scores(chunk, truth.contexts(chunk)), truth.seen(chunk)
         found.test[part] = ranking.target_rank(scores, truth.test[chunk], excluded=seen)
-        lists, place = candidate_lists(truth, chunk, count, seeds)
-        among = np.take_along_axis(scores, lists, 1)
-        found.hits[part] = ranking.hit_ratio(ranking.target_rank(among, place), 1)
+        for candidates, hits in zip(drawn, found.hits, strict=True):
+            among = np.take_along_axis(scores, candidates.lists[part], 1)
+            hits[part] = ranking.hit_ratio(ranking.target_rank(among, candidates.place[part]), 1)
         found.targets[part] = exposure.exposed_target_ranks(scores, targets, seen)
         found.unseen[part] = seen.shape[1] - seen.sum(1)
         found.lacking[part] = ~seen[:, targets].all(1)
@@ -141,41 +182,4 @@ def _score_exposure(sheet: Sheet, truth: Truth, found: _Ranked, cutoffs: tuple[i
         better="higher",
         chance=middle,
         **shared,
-    )
-
-
-def score_answers(
-    sheet: Sheet, released: Any, truth: Truth, count: int, limit: int, seeds: Seeds
-) -> None:
-    """Enter Hit@1 in both definitions and the Valid Ratio of a language stage, by variant.
-
-    Over all: a text that names no candidate is wrong (A-LLMRec). Over valid: it is left out
-    (LLaRA).
-    """
-    order = seeds.numpy("answer users").permutation(truth.evaluated)
-    users = np.sort(order[:limit])
-    lists, place = candidate_lists(truth, users, count, seeds)
-    answers = released.answer(users, truth.contexts(users), lists)
-    for variant, answer in answers.items():
-        prefix = "" if variant == "stage 2" else "llm_only_"
-        shared: dict[str, Any] = {"side": "utility", "better": "higher", "protocol": "sampled"}
-        chosen = np.asarray(answer.chosen)
-        over_all = ranking.hit1_over_all(chosen, place)
-        over_valid = ranking.hit1_over_valid(chosen, place)
-        sheet.measure(f"{prefix}hit1_all", users, over_all, chance=1 / count, k=1, **shared)
-        sheet.measure(f"{prefix}hit1_valid", users, over_valid, chance=1 / count, k=1, **shared)
-        sheet.measure(
-            f"{prefix}valid_ratio", users, ranking.valid_answer(chosen), chance=NAN, **shared
-        )
-    scores = np.take_along_axis(released.scores(users, truth.contexts(users)), lists, 1)
-    hits = ranking.hit_ratio(ranking.target_rank(scores, place), 1)
-    sheet.measure(
-        "stage1_hit1",
-        users,
-        hits,
-        side="utility",
-        better="higher",
-        chance=1 / count,
-        k=1,
-        protocol="sampled",
     )

@@ -21,6 +21,8 @@ from harness.core.params import Params
 Label = Annotated[str, StringConstraints(pattern=r"^[\w][\w +%()\-]*$", max_length=60)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Sampling = Literal["uniform", "popularity"]
+"""How the other candidates of a held-out item are drawn."""
 Cutoff = Annotated[int, Field(ge=1, le=100_000_000)]
 MAX_ROUND = 1_000_000
 
@@ -67,6 +69,22 @@ Round = Annotated[
             "anyOf": [
                 {"enum": ["first", "middle", "last"]},
                 {"type": "integer", "minimum": 0, "maximum": MAX_ROUND},
+            ]
+        }
+    ),
+]
+
+
+Samplings = Annotated[
+    tuple[Sampling, ...],
+    BeforeValidator(listed),
+    Field(min_length=1),
+    AfterValidator(distinct),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["uniform", "popularity"]},
+                {"type": "array", "minItems": 1, "items": {"enum": ["uniform", "popularity"]}},
             ]
         }
     ),
@@ -137,10 +155,20 @@ class Targets(Params):
 
 
 class Evaluation(Params):
-    """What is measured: cut-offs, candidates of Hit@1, resamples, users asked in words."""
+    """What is measured: cut-offs, candidates of Hit@1, resamples, users asked in words.
+
+    Attributes:
+        k: cut-offs of the full ranking.
+        candidates: length of the lists of Hit@1, the held-out item among them.
+        candidate_sampling: how the others are drawn: ``uniform``, ``popularity``, or both in one
+            run, told apart by the protocol of their rows.
+        bootstrap: resamples behind an interval.
+        answer_users: users that a language stage is asked for.
+    """
 
     k: Annotated[tuple[Cutoff, ...], Field(min_length=1)] = (10, 20)
     candidates: Annotated[int, Field(ge=2, le=1_000_000)] = 20
+    candidate_sampling: Samplings = ("uniform",)
     bootstrap: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     answer_users: Annotated[int, Field(ge=0, le=100_000_000)] = 100
 

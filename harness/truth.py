@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 
 from harness.core.seeds import Seeds
 from harness.core.system import Domain
+from harness.settings import Sampling
 
 
 @dataclass(frozen=True)
@@ -57,24 +58,51 @@ class Truth:
             mask[row, context] = True
         return mask
 
+    def popularity(self) -> Int[np.ndarray, " item"]:
+        """Return how often each item occurs in the training data as the clients hold it."""
+        return _occurrences(self.domain.histories, self.domain.num_items)
+
+
+def _occurrences(
+    histories: Sequence[Int[np.ndarray, " event"]], num_items: int
+) -> Int[np.ndarray, " item"]:
+    events = [np.asarray(history, dtype=np.int64) for history in histories]
+    return np.bincount(np.concatenate([*events, np.zeros(0, np.int64)]), minlength=num_items)
+
 
 def candidate_lists(
-    truth: Truth, users: Int[np.ndarray, " user"], count: int, seeds: Seeds
+    truth: Truth,
+    users: Int[np.ndarray, " user"],
+    count: int,
+    seeds: Seeds,
+    sampling: Sampling = "uniform",
 ) -> tuple[Int[np.ndarray, "user candidate"], Int[np.ndarray, " user"]]:
     """Draw each user's candidates: the test item and random items the user never had.
 
-    Every user has a stream of their own, so the lists are the same in every cell of a seed.
+    ``uniform``: every item is equally likely. The held-out item, which was drawn by what people
+    do, is then as a rule the best known of the list. ``popularity``: in proportion to how often an
+    item occurs in the clean training histories, plus one so that no item is ruled out; the
+    held-out item and the others then come from nearly the same distribution, and popularity alone
+    says little (the sampler of BERT4Rec's evaluation, CIKM 2019). Either way the metric compares
+    choices among these lists; it is no estimate of a full ranking (Krichene and Rendle, KDD 2020).
+
+    Every user has a stream of their own, and noise does not change the lists: they are the same in
+    every cell of a seed.
 
     Returns:
         The candidates in random order, and the place of the test item among them.
     """
+    by_frequency = sampling == "popularity"
+    weights = _occurrences(truth.clean, truth.domain.num_items) + 1.0
+    purpose = "popular candidates" if by_frequency else "candidates"
     lists = np.zeros((len(users), count), dtype=np.int64)
     place = np.zeros(len(users), dtype=np.int64)
     for row, (user, context) in enumerate(zip(users, truth.contexts(users), strict=True)):
-        stream = seeds.numpy("candidates", int(user))
+        stream = seeds.numpy(purpose, int(user))
         excluded = np.append(context, truth.test[user])
         allowed = np.setdiff1d(np.arange(truth.domain.num_items), excluded)
-        others = stream.choice(allowed, count - 1, replace=False)
+        likely = weights[allowed] / weights[allowed].sum() if by_frequency else None
+        others = stream.choice(allowed, count - 1, replace=False, p=likely)
         place[row] = stream.integers(0, count)
         lists[row] = np.insert(others, place[row], truth.test[user])
     return lists, place

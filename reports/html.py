@@ -29,6 +29,7 @@ from harness.results import (
 )
 from reports.audits import HOW_TO_READ as AUDIT_HOW_TO_READ
 from reports.audits import audit_words, budget_tables, budgets, refuted, without_audits
+from reports.candidates import candidate_table, language_words
 from reports.data_read import data_read
 from reports.decomposition import decomposition_tables
 from reports.drawing import Drawing, styled
@@ -129,6 +130,8 @@ def _page(
         "refined": refined_sweeps(evidence, manifest),
         "pictures": {name: d and _picture(d) for name, d in others.items()},
         "utility_tables": utility_tables(evidence),
+        "candidates": candidate_table(evidence),
+        "language_words": language_words(evidence),
         "attacks": [
             (label(a), clean(threat_words(evidence, manifest, a), 1000),
              attack_tables(evidence, verdicts, a))

@@ -96,7 +96,9 @@ def price_measures(evidence: Evidence, arms: Sequence[Arm]) -> list[Measure]:
     for metric in ("hr", "ndcg", "hit1", "hit1_all", "hit1_valid", "valid_ratio"):
         measures = {e.measure for e in own if e.metric == metric}
         if measures:
-            found.append(max(measures, key=lambda m: (m[2] == "full", m[1])))
+            found.append(
+                max(sorted(measures), key=lambda m: (m[2] == "full", m[1], m[2] == "sampled"))
+            )
     return list(dict.fromkeys(found))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.results import Interval, Row
+from reports.choosers import beside_popularity
 from reports.evidence import Arm, Condition, Estimate, Evidence, arm_of
 from reports.verdicts import ArmVerdict, Finding
 from reports.wording import (
@@ -231,7 +232,8 @@ def _measure_head(measure: Measure) -> Head:
 
 def _utility_column(estimate: Estimate) -> bool:
     """Utility, and ER@K beside it: the promoted item's exposure in the same table."""
-    return estimate.side == "utility" or estimate.metric == "er"
+    own = estimate.side == "utility" and not beside_popularity(estimate.metric)
+    return own or estimate.metric == "er"
 
 
 def _by_harm(conditions: set[Condition]) -> list[Condition]:

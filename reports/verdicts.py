@@ -89,9 +89,11 @@ def utility_measure(evidence: Evidence, arm: Arm) -> tuple[str, int, str] | None
         ("hr", "full"),
         ("hr", "sampled"),
         ("ndcg", "full"),
-        ("hit1_all", None),
+        ("hit1_all", "sampled"),
+        ("hit1_all", "popularity"),
+        ("hit1_all", ""),
     ):
-        found = {e.measure for e in own if e.metric == metric and protocol in (None, e.protocol)}
+        found = {e.measure for e in own if e.metric == metric and e.protocol == protocol}
         if found:
             return max(found, key=lambda m: m[1])
     return None

@@ -20,6 +20,15 @@ METRICS: dict[str, tuple[str, str]] = {
     "hit1": ("Hit@1", "share of users whose next item is scored highest of a few candidates"),
     "hit1_all": ("Hit@1 (all)", "share of all answers that name the right candidate"),
     "hit1_valid": ("Hit@1 (valid)", "the same among answers that name any candidate"),
+    "stage1_hit1": ("Hit@1 of stage 1", "the same lists and users, by the scores of stage 1"),
+    "llm_only_hit1_all": ("LLM alone, Hit@1 (all)", "the untrained language model, asked in words"),
+    "llm_only_hit1_valid": ("LLM alone, Hit@1 (valid)", "the same among its valid answers"),
+    "backbone_hr": ("HR@K before stage 1", "the frozen sequence model without what was added"),
+    "backbone_ndcg": ("NDCG@K before stage 1", "the frozen sequence model's NDCG@K"),
+    "backbone_hit1": ("Hit@1 before stage 1", "the frozen sequence model's Hit@1, same lists"),
+    "hr_over_backbone": ("HR@K over the backbone", "HR@K less the frozen sequence model's, paired"),
+    "popularity_hit1": ("Hit@1 by popularity", "the same lists ranked by training popularity"),
+    "frequency_guess_hit1": ("Hit@1, guess by frequency", "a guess drawn by training frequency"),
     "valid_ratio": ("Valid Ratio", "share of the language model's answers that name a candidate"),
     "er": ("ER@K", "share of users shown the promoted item among the first K"),
     "target_rank": ("target rank", "mean place of the promoted item"),
@@ -88,9 +97,10 @@ def metric_name(metric: str, k: int = 0, protocol: str = "") -> str:
         short = short.replace("@K", f"@{k}") if k else short
     elif k and not (k == 1 and "@1" in short):
         short = f"{short} @{k}"
-    if protocol != "sampled":
+    drawn = {"sampled": "sampled", "popularity": "sampled by popularity"}.get(protocol)
+    if drawn is None:
         return short
-    return f"{short[:-1]}, sampled)" if short.endswith(")") else f"{short} (sampled)"
+    return f"{short[:-1]}, {drawn})" if short.endswith(")") else f"{short} ({drawn})"
 
 
 def metric_help(metric: str) -> str:

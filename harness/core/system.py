@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
@@ -91,6 +91,15 @@ class Released(Protocol):
         self, users: Int[np.ndarray, " user"], histories: Sequence[Int[np.ndarray, " event"]]
     ) -> Float[np.ndarray, "user item"]:
         """Return a score for every item of the catalogue given each user's history."""
+        ...
+
+
+class Referring(Released, Protocol):
+    """A released model that is measured beside parts of itself."""
+
+    @property
+    def references(self) -> Mapping[str, Released]:
+        """Return models to score on the same users and lists, by the prefix of their metrics."""
         ...
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reports.evidence import Arm, Evidence
+from reports.candidates import against_popularity, gain_over_popularity
+from reports.evidence import Arm, Estimate, Evidence
 from reports.findings.answer import (
     Answer,
     advantage,
@@ -13,10 +14,11 @@ from reports.findings.answer import (
     strongest,
 )
 from reports.verdicts import MARGIN
-from reports.wording import MISSING, label, number
+from reports.wording import MISSING, join_words, label, number
 
 _HR, _HIT = ("hr", 20, "full"), ("hit1", 1, "sampled")
 _OF_THE_LLM = ("hit1_all", 1, "sampled")
+_POPULAR = ("asked_popularity_hit1", 1, "sampled")
 _HEAD = (
     "upload",
     "item: top-1, strongest attacker",
@@ -25,6 +27,8 @@ _HEAD = (
     "HR@20 kept",
     "Hit@1 kept, stage 1",
     "Hit@1 of the LLM's answers",
+    "Hit@1 by popularity, same lists",
+    "LLM less popularity, paired",
 )
 
 
@@ -61,10 +65,7 @@ def _key(arm: Arm) -> tuple[str, float | None]:
 
 
 def _row(evidence: Evidence, language: Evidence, arm: Arm, spoken: Arm | None) -> tuple[str, ...]:
-    said = MISSING
-    if spoken is not None:
-        found = language.select(lambda e: e.arm == spoken and e.measure == _OF_THE_LLM)
-        said = shown(found[0].interval) if found else MISSING
+    found = language.select(lambda e: e.arm == spoken and e.measure == _OF_THE_LLM)
     return (
         arm.text,
         named(strongest(evidence, arm, "top1")),
@@ -72,7 +73,20 @@ def _row(evidence: Evidence, language: Evidence, arm: Arm, spoken: Arm | None) -
         named(strongest(evidence, arm, "category_overlap")),
         kept(evidence, arm, _HR),
         kept(evidence, arm, _HIT),
-        said,
+        *_spoken(language, found[0] if found else None),
+    )
+
+
+def _spoken(language: Evidence, said: Estimate | None) -> tuple[str, str, str]:
+    """What the LLM reached, popularity on the same lists, and the difference by user."""
+    if said is None:
+        return MISSING, MISSING, MISSING
+    popular = language.find(said.arm, said.condition, _POPULAR, "none")
+    gain = gain_over_popularity(language, said)
+    return (
+        shown(said.interval),
+        shown(popular.interval) if popular else MISSING,
+        shown(gain.interval) if gain else MISSING,
     )
 
 
@@ -130,8 +144,24 @@ def _price(language: Evidence) -> list[str]:
     )
     return [
         f"Through the whole system, the LLM's Hit@1 is {shown(base.interval)} without perturbation "
-        f"and {'; '.join(parts)} ({verdict})."
+        f"and {'; '.join(parts)} ({verdict}).",
+        *_beside_popularity(language, [base, *treated]),
     ]
+
+
+def _beside_popularity(language: Evidence, said: list[Estimate]) -> list[str]:
+    """Whether the LLM chooses better than popularity does on the same lists."""
+    words = {e.arm.text: against_popularity(language, e) for e in said}
+    if not all(words.values()):
+        return ["Popularity was not measured on the same lists, so that the LLM chooses by the "
+                "user's taste is not shown."]  # fmt: skip
+    told = [
+        f"it {verdict} popularity at {join_words([a for a, w in words.items() if w == verdict])}"
+        for verdict in dict.fromkeys(words.values())
+    ]
+    shows = all(word == "beats" for word in words.values())
+    end = "" if shows else ": that it chooses by the user's taste is not shown"
+    return [f"Beside popularity on the same uniform lists, {'; '.join(told)}{end}."]
 
 
 def _chance(evidence: Evidence, metric: str) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.answers import score_answers
 from harness.claims import score_claims
 from harness.core.attack import InferenceAttack, ItemAtPosition, ItemIdentity, ItemMembership
 from harness.core.messages import ModelUpdate
@@ -14,7 +15,7 @@ from harness.core.params import Paper
 from harness.core.scores import RowScores
 from harness.core.seeds import Seeds
 from harness.core.system import Answers, Domain
-from harness.score import score_answers, score_recommendations
+from harness.score import score_recommendations
 from harness.sheet import Sheet
 from harness.truth import Truth, candidate_lists
 
