@@ -83,15 +83,14 @@ class SfUbmReleased:
     answer_limit: int
 
     @property
-<<<<<<< HEAD
     def caveat(self) -> str:
         """What a reader should know of the pre-training."""
         return self.model.caveat
-=======
+
+    @property
     def references(self) -> dict[str, SequenceModel]:
         """Return the frozen SASRec before the distillation: what stage 1c adds or costs."""
         return {"backbone": self.model}
->>>>>>> 62333dc (Every choice among candidates stands beside popularity, a guess by frequency and stage 1 on the same lists and users)
 
     def scores(
         self, users: Int[np.ndarray, " user"], histories: Sequence[Int[np.ndarray, " event"]]
