@@ -16,6 +16,7 @@ from harness.metrics.one_run import (
     margins,
     one_run_epsilon,
     provable_epsilon,
+    separation,
 )
 from harness.sheet import NAN, Sheet
 
@@ -67,6 +68,8 @@ def score_audit(sheet: Sheet, case: Case, outcome: Outcome, label: str) -> None:
     estimate = gaussian_estimate(sums[heads], sums[~heads], delta)
     why = "too few canaries, or none was ever seen" if np.isnan(estimate) else ""
     sheet.figure("epsilon_estimate", estimate, reason=why, **shared)
+    apart = separation(sums[heads], sums[~heads])
+    sheet.figure("canary_separation", apart, reason=why, **shared)
     # Without a claim there is no row: one that is not applicable would speak of the whole audit.
     if budget is not None:
         sheet.figure("epsilon_excess", proved - budget.epsilon, reason=nobody, **shared)

@@ -1,13 +1,13 @@
 """A run folder held against a limits file: what the command, CI and a test of a user's own share.
 
-Nothing is judged on results that were edited after they were written, unless that is accepted.
+Nothing is judged on results that were edited after they were written, unless that is accepted, and
+nothing passes on a sample that shrank: cells, rows or users that the run had and the folder lacks.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.core.errors import DataError
 from harness.limits import read_limits
@@ -27,12 +27,15 @@ class Run(NamedTuple):
         evidence: its estimates.
         unfinished: why it is not complete; empty if it is.
         notes: what the reader of a verdict should know.
+        doubts: what keeps any verdict from being a pass: planned cells, rows or users that are
+            lost, and files that no hash covers.
     """
 
     name: str
     evidence: Evidence
     unfinished: str
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def judge_run(folder: Path, limits: Path, *, accept_edited: bool = False) -> Outcome:
@@ -41,7 +44,8 @@ def judge_run(folder: Path, limits: Path, *, accept_edited: bool = False) -> Out
     Args:
         folder: the run folder.
         limits: the limits file.
-        accept_edited: judge results that do not have the hash they were written with.
+        accept_edited: judge results that do not have the hash they were written with, or that no
+            hash covers. Cells, rows and users that are lost stay lost.
 
     Raises:
         ScenarioError: the limits file is wrong, or a limit selects nothing.
@@ -52,7 +56,12 @@ def judge_run(folder: Path, limits: Path, *, accept_edited: bool = False) -> Out
     demands = read_limits(limits)
     run = read_run(folder, accept_edited=accept_edited)
     return judge_limits(
-        demands, run.evidence, run=run.name, unfinished=run.unfinished, notes=run.notes
+        demands,
+        run.evidence,
+        run=run.name,
+        unfinished=run.unfinished,
+        notes=run.notes,
+        doubts=run.doubts,
     )
 
 
@@ -70,8 +79,9 @@ def propose_limits(folder: Path, margin: float, *, accept_edited: bool = False) 
     from reports.gates.learning import propose
 
     run = read_run(folder, accept_edited=accept_edited)
-    if run.unfinished:
-        raise DataError(f"{folder}: {run.unfinished}; limits are learnt from a complete run")
+    if run.unfinished or run.doubts:
+        why = "; ".join(filter(None, (run.unfinished, *run.doubts)))
+        raise DataError(f"{folder}: {why}; limits are learnt from a complete run")
     text = propose(run.evidence, run.name, margin)
     if text is None:
         raise DataError(f"{folder}: nothing to propose: no estimate has two seeds and an interval")
@@ -84,33 +94,44 @@ def read_run(folder: Path, *, accept_edited: bool = False) -> Run:
     Raises:
         DataError: missing, unreadable, empty, or edited and not accepted.
     """
-    from harness.results import read_rows, read_samples, verify_results
+    from harness.results import read_rows, read_samples
+    from harness.sealing import verify_run
     from reports.evidence import Evidence
 
     rows = read_rows(folder)
     if not rows:
         raise DataError(f"{folder}: the run has no results")
-    edits = verify_results(folder)
-    if edits and not accept_edited:
+    seals = verify_run(folder)
+    if seals.edits and not accept_edited:
         raise DataError(
-            f"{folder}: {'; '.join(edits)}. A gate judges results as they were written; "
+            f"{folder}: {'; '.join(seals.edits)}. A gate judges results as they were written; "
             "run the scenario again, or give --accept-edited"
         )
-    status = _status(folder)
-    unfinished = "" if status in _FINISHED else f"the run's status is {status!r}"
-    name = folder.resolve().name
-    return Run(name, Evidence(rows, read_samples(folder)), unfinished, edits)
+    # Edits may be accepted and what no hash covers too; a hole in the sample never is.
+    doubts = [*seals.lost, *(() if accept_edited else seals.unchecked)]
+    notes = (*seals.edits, *(seals.unchecked if accept_edited else ()))
+    unfinished = _unfinished(_manifest(folder))
+    return Run(
+        folder.resolve().name,
+        Evidence(rows, read_samples(folder)),
+        unfinished,
+        notes,
+        tuple(doubts),
+    )
 
 
-def _status(folder: Path) -> str:
-    """The status in the manifest; a run without one counts as done."""
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    from harness.sealing import read_manifest
+
     try:
-        text = (folder / "manifest.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return "done"
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{folder / 'manifest.json'}: {error}") from error
-    try:
-        return str(json.loads(text)["status"])
-    except (ValueError, KeyError, TypeError):
-        return "unreadable"
+        return read_manifest(folder)
+    except DataError:
+        return {}  # damaged, which is among the edits already
+
+
+def _unfinished(manifest: dict[str, Any] | None) -> str:
+    """Why a run is not complete; empty if its manifest says that it is."""
+    if manifest is None:
+        return "manifest.json is missing, so nothing says that every planned cell was run"
+    status = str(manifest.get("status", "unreadable"))
+    return "" if status in _FINISHED else f"the run's status is {status!r}"

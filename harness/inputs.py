@@ -18,10 +18,10 @@ from harness.asset_table import ASSETS
 from harness.cells import Cell
 from harness.core.errors import DataError
 from harness.language.cache import model_identity
+from harness.sealing import DONE
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change (ns) of every file: what is cheap to ask before a cell starts."""
-DONE = "done.json"
 _SHOWN = 3
 
 

@@ -19,6 +19,7 @@ from harness.provenance import manifest, timestamp
 from harness.refinement import Refinement
 from harness.run_folder import MANIFEST, RESULTS, shown_name
 from harness.scenario import Scenario, scenario_hash
+from harness.sealing import require_unedited, sealed, verify_run
 from harness.sweep import Sweep
 
 _ELSEWHERE = {
@@ -64,9 +65,14 @@ def run_scenario(
     )
     finished = [cell for cell in plan.cells if sweep.done(cell)]
     require_same(folder, finished, sweep.expected, _ELSEWHERE[failed_only])
+    require_unedited(folder, [cell.id for cell in finished])
+    edits = verify_run(folder).edits if (folder / RESULTS).is_file() else ()
+    for edit in edits:
+        progress.line(f"{folder}: {edit}; the tables are written again from the cells")
     # A retry still has to bring the tables up to date; so has a run after one that could not write
-    # them (a full disk, a kill).
-    if sweep.finished() and not refinement.open and not failed_only and _settled(folder):
+    # them (a full disk, a kill), and one whose tables were edited.
+    settled = _settled(folder) and not edits
+    if sweep.finished() and not refinement.open and not failed_only and settled:
         progress.line(f"{folder}: every cell is done already")
         return 0
     status = "interrupted"
@@ -132,7 +138,8 @@ def _write_manifest(
     record |= {"name": scenario.name, "seconds": seconds, "refinement": refinement.summary()}
     record["remarks"] = {label: prepared.remarks_in_words() for label, prepared in data.items()}
     record["statistics"] = {label: prepared.figures for label, prepared in data.items()}
-    write_atomic(sweep.folder / MANIFEST, json.dumps(record, indent=1).encode())
+    planned = [cell.id for cell in sweep.plan.cells]
+    write_atomic(sweep.folder / MANIFEST, sealed(sweep.folder, record, planned))
 
 
 def _inputs_now(plan: Plan, data: dict[str, Prepared]) -> Expected:

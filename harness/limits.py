@@ -58,6 +58,8 @@ class Limit(Params):
             ``difference`` from it, paired over seeds and users.
         at_least: the interval may not reach below this.
         at_most: the interval may not reach above this.
+        max_missing: largest share of the users, items or uploads that may have no value; 0.05, and
+            no bound for metrics over some of them by definition, such as ``hit1_valid``.
     """
 
     name: str = ""
@@ -65,6 +67,7 @@ class Limit(Params):
     quantity: Quantity = "value"
     at_least: float | None = None
     at_most: float | None = None
+    max_missing: float | None = Field(None, ge=0, le=1)
 
     @model_validator(mode="after")
     def _bounded(self) -> Limit:

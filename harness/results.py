@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.core.errors import DataError
-from harness.digests import holds_rows, rows_digest, sha256, table_digest
+from harness.digests import rows_digest, sha256, table_digest
 from harness.files import write_atomic
 from harness.metrics.interval import (
     Interval,
@@ -54,13 +54,14 @@ __all__ = [
     "sample_batches",
     "sample_blocks",
     "student_t",
-    "verify_results",
     "write_results",
 ]
 
-_DIGEST_KEY = b"rows_sha256"
+DIGEST_KEY = b"rows_sha256"
 # Hashes of the same content as it lies in the two files, which take a tenth of the time to check.
-_TABLE_KEY, _JSON_KEY = b"table_sha256", b"json_sha256"
+TABLE_KEY, JSON_KEY = b"table_sha256", b"json_sha256"
+# Of the file with the values per user; a verdict's interval rests on them.
+SAMPLES_KEY = b"samples_sha256"
 _BATCH = 2**17
 
 COLUMNS = ("schema_version", *(f.name for f in fields(Row) if f.name != "schema_version"))
@@ -91,7 +92,7 @@ def write_results(folder: Path, rows: Sequence[Row], samples: Sequence[SampleBlo
     table = pa.table(
         {name: [_storable(getattr(row, name)) for row in rows] for name in COLUMNS}, schema=_SCHEMA
     )
-    records = _json_records(table.to_pydict())
+    records = json_records(table.to_pydict())
     digest = rows_digest(records)
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -100,38 +101,67 @@ def write_results(folder: Path, rows: Sequence[Row], samples: Sequence[SampleBlo
         "rows": records,
     }
     text = json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1).encode() + b"\n"
-    hashes = {_DIGEST_KEY: digest, _TABLE_KEY: table_digest(table), _JSON_KEY: sha256(text)}
+    values = _parquet_bytes(_sample_table(samples))
+    hashes = {
+        DIGEST_KEY: digest,
+        TABLE_KEY: table_digest(table),
+        JSON_KEY: sha256(text),
+        SAMPLES_KEY: sha256(values),
+    }
     table = table.replace_schema_metadata({key: h.encode() for key, h in hashes.items()})
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "samples.parquet", _parquet_bytes(_sample_table(samples)))
+    write_atomic(folder / "samples.parquet", values)
     write_atomic(folder / "results.parquet", _parquet_bytes(table))
     write_atomic(folder / "results.json", text)
 
 
 def read_table(folder: Path) -> pa.Table:
-    """Return the rows of a run folder as an Arrow table, of whatever schema version they are.
+    """Return the rows of a run folder as an Arrow table with the columns' own types.
 
     Raises:
-        DataError: the file is missing, unreadable or lacks columns.
+        DataError: the file is missing, unreadable, lacks columns, holds values of another type or
+            nothing where a value is needed, or is of another schema version.
     """
-    return _read(folder / "results.parquet", COLUMNS).select(list(COLUMNS))
+    path = folder / "results.parquet"
+    table = typed(_read(path, COLUMNS).select(list(COLUMNS)), _SCHEMA, path)
+    versions = sorted(table["schema_version"].unique().to_pylist())
+    if versions not in ([], [SCHEMA_VERSION]):
+        raise DataError(
+            f"{path}: rows of schema version {versions}, this program reads {SCHEMA_VERSION}; "
+            "use the version of the program that wrote them"
+        )
+    return table
+
+
+def typed(table: pa.Table, schema: pa.Schema, path: Path) -> pa.Table:
+    """Return a table with the types of a schema; NaN alone may be missing.
+
+    Raises:
+        DataError: a column holds something else; names it.
+    """
+    columns: list[pa.ChunkedArray] = []
+    for wanted in schema:
+        column = table[wanted.name]
+        try:
+            found = column if column.type == wanted.type else column.cast(wanted.type)
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{path}: column {wanted.name} holds {column.type}, not {wanted.type}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        if found.null_count and not pa.types.is_floating(wanted.type):
+            raise DataError(f"{path}: column {wanted.name} lacks {found.null_count} values")
+        columns.append(found)
+    return pa.table(columns, schema=schema)
 
 
 def read_results(folder: Path) -> pd.DataFrame:
     """Return the rows of a run folder, one column per field of :class:`Row`.
 
     Raises:
-        DataError: the file is missing, unreadable, lacks columns or is of another schema version.
+        DataError: as :func:`read_table`.
     """
-    path = folder / "results.parquet"
-    frame = read_table(folder).to_pandas()
-    versions = sorted({int(v) for v in frame["schema_version"]})
-    if versions not in ([], [SCHEMA_VERSION]):
-        raise DataError(
-            f"{path}: rows of schema version {versions}, this program reads {SCHEMA_VERSION}; "
-            "use the version of the program that wrote them"
-        )
-    return frame
+    return read_table(folder).to_pandas()
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -154,8 +184,10 @@ def read_samples(folder: Path) -> pd.DataFrame:
         DataError: the file is there but unreadable or lacks columns.
     """
     path = folder / "samples.parquet"
-    table = _read(path, _SAMPLE_SCHEMA.names) if path.exists() else _sample_table(())
-    return table.to_pandas()
+    if not path.exists():
+        return _sample_table(()).to_pandas()
+    names = _SAMPLE_SCHEMA.names
+    return typed(_read(path, names).select(names), _SAMPLE_SCHEMA, path).to_pandas()
 
 
 def sample_batches(folder: Path) -> Iterator[pa.RecordBatch]:
@@ -166,8 +198,14 @@ def sample_batches(folder: Path) -> Iterator[pa.RecordBatch]:
     """
     path = folder / "samples.parquet"
     if path.exists():
-        with _opened(path, _SAMPLE_SCHEMA.names) as file:
-            yield from file.iter_batches(_BATCH)
+        names = _SAMPLE_SCHEMA.names
+        with opened(path, names) as file:
+            for batch in file.iter_batches(_BATCH, columns=names):
+                if batch.schema.equals(_SAMPLE_SCHEMA):
+                    yield batch  # as it was written: nothing to convert
+                    continue
+                table = pa.Table.from_batches([batch]).select(names)
+                yield from typed(table, _SAMPLE_SCHEMA, path).to_batches()
 
 
 def sample_blocks(table: pd.DataFrame) -> list[SampleBlock]:
@@ -183,33 +221,13 @@ def sample_blocks(table: pd.DataFrame) -> list[SampleBlock]:
     ]
 
 
-def verify_results(folder: Path) -> tuple[str, ...]:
-    """Say in words what was changed by hand since the results were written; empty if nothing."""
-    problems = []
-    table = _read(folder / "results.parquet", COLUMNS)
-    hashes = {key: value.decode() for key, value in (table.schema.metadata or {}).items()}
-    stored = hashes.get(_DIGEST_KEY, "")
-    # A quick hash that agrees proves that nothing changed; one that does not proves nothing, as
-    # another writer may lay the same rows out differently: then the rows themselves are hashed.
-    if table_digest(table) != hashes.get(_TABLE_KEY) and (
-        rows_digest(_json_records(table.to_pydict())) != stored
-    ):
-        problems.append("results.parquet does not have the hash it was written with")
-    path = folder / "results.json"
-    if path.exists():
-        content = path.read_bytes()
-        if sha256(content) != hashes.get(_JSON_KEY) and not holds_rows(content, stored):
-            problems.append("results.json differs from results.parquet")
-    return tuple(problems)
-
-
 def _read(path: Path, columns: Sequence[str]) -> pa.Table:
-    with _opened(path, columns) as file:
+    with opened(path, columns) as file:
         return file.read()
 
 
 @contextmanager
-def _opened(path: Path, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
+def opened(path: Path, columns: Sequence[str]) -> Iterator[pq.ParquetFile]:
     """Open a file that must have some columns; what is wrong with it is a :class:`DataError`."""
     try:
         with pq.ParquetFile(path) as file:
@@ -257,7 +275,7 @@ def _storable(value: object) -> object:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-def _json_records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def json_records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """Rows as JSON holds them: null for NaN and infinity, with the cause where one is known."""
     records = []
     for index in range(len(columns["metric"])):

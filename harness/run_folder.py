@@ -15,11 +15,11 @@ from typing import Any
 
 from harness.core.errors import DataError, HarnessError, RunError, ScenarioError
 from harness.files import write_atomic
-from harness.inputs import DONE
 from harness.pidlock import held
 from harness.reading.source import read_yaml
 from harness.results import read_results
 from harness.scenario import Scenario
+from harness.sealing import DONE
 from harness.settings import changes_bytes
 
 LOCK = ".lock"

@@ -13,7 +13,7 @@ from typing import Any
 from harness.assets import cache_dir
 from harness.cells import Cell, NotRun
 from harness.core.errors import DataError, RunError
-from harness.inputs import DONE, Expected
+from harness.inputs import Expected
 from harness.plan import Plan
 from harness.pool import Task, Workers
 from harness.preparations import STEPS, preparation_tasks, shared_preparations, variants_of
@@ -27,6 +27,7 @@ from harness.results import (
 )
 from harness.rows import Row, SampleBlock
 from harness.run_folder import RESULTS
+from harness.sealing import DONE
 from harness.stopping import Stopping
 from harness.worker import (
     CellReport,

@@ -16,7 +16,8 @@ from typing import Any
 from harness.cells import Cell
 from harness.core.errors import HarnessError, Interrupted
 from harness.core.system import Part, Variant
-from harness.inputs import DONE, Expected
+from harness.inputs import Expected
+from harness.sealing import DONE
 from harness.stopping import SIGNALS
 
 
@@ -129,6 +130,7 @@ def run_one(cell: Cell, base: dict[str, Any], folder: Path, expected: Expected) 
     from harness.files import write_atomic
     from harness.results import write_results
     from harness.run import Desk, run_cell
+    from harness.sealing import cell_hashes
 
     def work() -> dict[str, float]:
         memory = _Process.given.memory_bytes
@@ -137,8 +139,12 @@ def run_one(cell: Cell, base: dict[str, Any], folder: Path, expected: Expected) 
         folder.mkdir(parents=True, exist_ok=True)
         write_results(folder, result.rows, result.samples)
         # Written last: a cell counts as finished only with all its tables on disk.
-        done = json.dumps({"timings": result.timings, "inputs": result.inputs.document()})
-        write_atomic(folder / DONE, done.encode())
+        done = {
+            "timings": result.timings,
+            "inputs": result.inputs.document(),
+            "files": cell_hashes(folder),
+        }
+        write_atomic(folder / DONE, json.dumps(done).encode())
         (folder / "error.txt").unlink(missing_ok=True)
         shutil.rmtree(folder / "rounds", ignore_errors=True)
         return result.timings

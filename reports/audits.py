@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.metrics.one_run import one_run_epsilon, provable_epsilon
+from harness.metrics.one_run import exceeds_claim, one_run_epsilon, provable_epsilon
 from harness.results import Row
 from reports.evidence import Arm, Condition, arm_of
 from reports.tables import Cell, Head, Table
@@ -23,8 +23,6 @@ from reports.wording import MISSING, clean, join_words, label, number, percent, 
 REFUTED, STANDS, SUSPICIOUS = "claim refuted", "not refuted", "suspicious"
 OUT_OF_REACH, NO_CLAIM, NOT_AUDITED = "too few canaries to refute", "no claim", "not audited"
 _TONES = {REFUTED: "bad", STANDS: "good", SUSPICIOUS: "warn"}
-# An estimate so many times the claim is no sampling error of some hundred canaries.
-FACTOR = 2.0
 HOW_TO_READ = (
     "If the claim is right, the true ε lies between the two: ε audited is a lower bound that "
     "holds with 95 % confidence over all seeds together, ε claimed an upper bound. A gap says "
@@ -32,7 +30,10 @@ HOW_TO_READ = (
     "large it is (the most that they could prove stands below). A bound above the claim refutes "
     "it: the code adds less noise than it says, or counts it wrongly. ε estimated is what "
     "Gaussians fitted to the canaries give, the mean over seeds; it is no bound and may lie above "
-    "a claim that is right. HR is that of trainings with canaries in their cohorts."
+    "a claim that is right. Suspicious is a claim whose canaries lie farther apart than the "
+    "Gaussian mechanism with that ε would let them in 95 % of trainings: one in twenty right "
+    "claims is called so, and it is no proof. HR is that of trainings with canaries in their "
+    "cohorts."
 )
 
 
@@ -53,6 +54,7 @@ class Budget:
         proved: lower bound over all seeds together.
         provable: what it would be if all guesses were right.
         estimate: mean Gaussian estimate.
+        beyond: the canaries lie farther apart than a right claim lets them in 95 % of trainings.
         canaries: of all seeds.
         seeds: how many.
         utility: mean HR at the largest K with canaries in the cohort, and its K.
@@ -70,6 +72,7 @@ class Budget:
     proved: float = math.nan
     provable: float = math.nan
     estimate: float = math.nan
+    beyond: bool = False
     canaries: int = 0
     seeds: int = 0
     utility: tuple[float, int] = (math.nan, 0)
@@ -81,9 +84,9 @@ class Budget:
             return NOT_AUDITED
         if not math.isfinite(self.epsilon):
             return NO_CLAIM
-        if self.proved > self.epsilon:
+        if self.proved > max(0.0, self.epsilon):
             return REFUTED
-        if self.estimate > FACTOR * self.epsilon:
+        if self.beyond:
             return SUSPICIOUS
         return STANDS if self.provable > self.epsilon else OUT_OF_REACH
 
@@ -177,7 +180,8 @@ def _budget(arm: Arm, condition: Condition | None, own: Sequence[Row], games: _G
         arm,
         claim.reason if claim else "",
         claim.threat_model if claim else "",
-        first.epsilon,
+        # A table of an earlier version may hold a claim below 0, which says no less than 0.
+        max(0.0, first.epsilon) if math.isfinite(first.epsilon) else first.epsilon,
         delta,
         _mean(own, "noise_multiplier"),
         claim.n if claim else 0,
@@ -196,6 +200,11 @@ def _budget(arm: Arm, condition: Condition | None, own: Sequence[Row], games: _G
             "proved": one_run_epsilon(seen, delta) if size else _mean(own, "epsilon_audited"),
             "provable": provable_epsilon(size, delta) if size else math.nan,
             "estimate": _mean(own, "epsilon_estimate"),
+            "beyond": exceeds_claim(
+                [(row.value, row.n) for row in own if row.metric == "canary_separation"],
+                first.epsilon,
+                delta,
+            ),
             "canaries": size or sum(row.n for row in audits),
             "seeds": len({row.seed for row in audits}),
             "utility": (_mean([r for r in own if r.k == largest], "hr"), largest),

@@ -156,8 +156,6 @@ def _obstacle(a: Sequence[RunRow], b: Sequence[RunRow]) -> tuple[str, str]:
         if len({row.seed for row in rows}) < len(rows):
             return f"{name} has several rows of one seed", ""
     both = [*a, *b]
-    if len({row.schema_version for row in both}) > 1:
-        return "the rows are of different schema versions", ""
     if len({row.better for row in both}) > 1:
         return "the runs disagree on which direction is better", ""
     missing = [name for name, rows in (("A", a), ("B", b)) if not any(r.measured for r in rows)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.results import SCHEMA_VERSION, verify_results
+from harness.sealing import verify_run
 from reports.comparison_run import Run
 from reports.wording import join_words, label
 
@@ -29,13 +29,11 @@ def scenarios_differ(a: Run, b: Run) -> bool:
 
 
 def _own_problems(name: str, run: Run) -> list[str]:
-    problems = [f"{name} was edited: {problem}" for problem in verify_results(run.folder)]
-    versions = sorted({row.schema_version for row in run.rows} - {SCHEMA_VERSION})
-    if versions:
-        problems.append(
-            f"{name} holds rows of schema version {_listed(versions)}, this program knows "
-            f"{SCHEMA_VERSION}: their columns may mean something else"
-        )
+    seals = verify_run(run.folder)
+    problems = [f"{name} was edited: {problem}" for problem in seals.edits]
+    problems += [f"{name} lost part of its sample: {problem}" for problem in seals.lost]
+    if run.manifest:
+        problems += [f"{name} is not checked for edits: {problem}" for problem in seals.unchecked]
     if not run.manifest:
         problems.append(f"{name} has no readable manifest.json")
     status = run.manifest.get("status", "done")

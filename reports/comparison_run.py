@@ -81,7 +81,6 @@ class RunRow(NamedTuple):
     status: str
     reason: str
     strength_name: str
-    schema_version: int
     measured: bool
 
     @property

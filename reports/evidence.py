@@ -179,6 +179,10 @@ class Evidence:
                 return estimate
         return None
 
+    def block(self, estimate: Estimate, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Units and values per unit of one seed; None where none were stored."""
+        return self._samples.get(_sample_key(estimate, seed))
+
     def ratio(self, treated: Estimate, baseline: Estimate) -> Interval:
         """Mean of one estimate over that of another, over the seeds and users both have."""
         key = "ratio", id(treated), id(baseline)

@@ -24,9 +24,9 @@ from harness.results import (
     Row,
     read_rows,
     read_samples,
-    verify_results,
     write_atomic,
 )
+from harness.sealing import MANIFEST, verify_run
 from reports.audits import HOW_TO_READ as AUDIT_HOW_TO_READ
 from reports.audits import audit_words, budget_tables, budgets, refuted, without_audits
 from reports.candidates import candidate_table, language_words
@@ -85,7 +85,7 @@ def build_report(run_folder: Path) -> Path:
     rows, samples = read_rows(run_folder), read_samples(run_folder)
     manifest, problems = _manifest(run_folder)
     page = _page(
-        Evidence(without_audits(rows), samples), manifest, [*verify_results(run_folder), *problems]
+        Evidence(without_audits(rows), samples), manifest, [*_doubts(run_folder, problems)]
     ) | _of_all_rows(rows, samples, manifest)
     _save(run_folder / "figures", page.pop("drawings"))
     environment = Environment(
@@ -177,6 +177,12 @@ def _save(folder: Path, drawings: Sequence[Drawing]) -> None:
 def _picture(drawing: Drawing) -> _Picture:
     source = "data:image/svg+xml;base64," + base64.b64encode(drawing.svg).decode()
     return _Picture(drawing.name, drawing.title, drawing.caption, drawing.alt, source)
+
+
+def _doubts(folder: Path, of_manifest: Sequence[str]) -> list[str]:
+    """What was edited, is lost, or cannot be checked; the manifest's own troubles once."""
+    found = [text for text in verify_run(folder).words if not of_manifest or MANIFEST not in text]
+    return [*found, *of_manifest]
 
 
 def _manifest(folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -52,6 +52,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "cosine": ("cosine", "similarity of what is sent to the original: utility, not privacy"),
     "epsilon_claimed": ("ε claimed", "privacy budget that the defence's accountant claims"),
     "epsilon_audited": ("ε audited", "lower bound on ε, 95 %, that the guessed canaries prove"),
+    "canary_separation": (
+        "canary separation",
+        "standard deviations between the canaries' scores of both coins",
+    ),
     "epsilon_estimate": ("ε estimated", "ε of Gaussians fitted to the canaries; not a bound"),
     "epsilon_provable": ("ε provable", "bound that so many canaries, all guessed, would prove"),
     "epsilon_excess": ("ε excess", "ε audited less ε claimed; above 0 the claim is refuted"),

@@ -18,11 +18,19 @@ def retry(
     from harness.launch import run_scenario
     from harness.run_folder import RESULTS, SCENARIO
     from harness.scenario import load
+    from harness.sealing import verify_run
     from harness.sweep import failed_cells
 
     for name in (SCENARIO, RESULTS):
         if not (folder / name).is_file():
             raise DataError(f"{folder}: no run to retry there ({name} is missing)")
+    # The table only says what failed; the scenario decides what is trained.
+    changed = [edit for edit in verify_run(folder).edits if edit.startswith(SCENARIO)]
+    if changed:
+        raise DataError(
+            f"{folder}: {changed[0]}, so a retry would train other cells; restore it, or run the "
+            "new scenario into another folder with run … --out"
+        )
     failed = failed_cells(folder)
     if not failed:
         Terminal().say(f"{folder}: no failed cells")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,19 +39,21 @@ def score(
     if draws is not None and out is None:
         raise ScenarioError("--draws changes the intervals of the tables in --out DIR: give both")
     from harness.rescore import rescore
-    from harness.results import read_rows, read_samples, sample_blocks, verify_results
+    from harness.results import read_rows, read_samples, sample_blocks
     from harness.run_folder import SCENARIO
     from harness.scenario import load
+    from harness.sealing import verify_run
 
     if not (folder / SCENARIO).is_file():
         raise DataError(f"{folder}: no run there ({SCENARIO} is missing)")
     written_with = load(folder / SCENARIO).evaluation.bootstrap
     samples = sample_blocks(read_samples(folder))
     found = rescore(read_rows(folder), samples, written_with, draws)
-    changed = verify_results(folder)
+    seals = verify_run(folder)
+    changed = (*seals.edits, *seals.lost)
     if out is not None:
         _write(out, folder, found, samples, draws or written_with)
-    _show(folder, found, changed, out, as_json)
+    _show(folder, found, changed, seals.unchecked, out, as_json)
     raise typer.Exit(DataError.exit_code if found.disagreements or changed else 0)
 
 
@@ -64,6 +65,7 @@ def _write(
     from harness.results import write_results
     from harness.run_folder import MANIFEST, SCENARIO
     from harness.scenario import load
+    from harness.sealing import read_manifest, sealed
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ScenarioError(f"{out}: already there and not an empty folder; nothing is overwritten")
@@ -73,21 +75,27 @@ def _write(
         raise DataError(f"{out}: {error.strerror or error}") from error
     scenario = load(folder / SCENARIO, [f"evaluation.bootstrap={draws}"])
     write_atomic(out / SCENARIO, scenario.resolved_yaml().encode())
-    if (folder / MANIFEST).is_file():
-        try:
-            manifest = json.loads((folder / MANIFEST).read_bytes())
-        except ValueError as error:
-            raise DataError(f"{folder / MANIFEST}: not JSON: {error}") from error
-        manifest["scored_again"] = {"from": folder.name, "bootstrap": draws}
-        write_atomic(out / MANIFEST, json.dumps(manifest, indent=1).encode())
     write_results(out, found.rows, samples)
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        seal = manifest.pop("sealed", None)
+        manifest.pop("sha256", None)
+        planned = list(seal.get("cells") or ()) if isinstance(seal, dict) else []
+        planned = planned or sorted({row.cell for row in found.rows if row.cell})
+        manifest["scored_again"] = {"from": folder.name, "bootstrap": draws}
+        write_atomic(out / MANIFEST, sealed(out, manifest, planned))
 
 
 def _show(
-    folder: Path, found: Rescored, changed: tuple[str, ...], out: Path | None, as_json: bool
+    folder: Path,
+    found: Rescored,
+    changed: tuple[str, ...],
+    unchecked: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     if as_json:
-        emit(_document(folder, found, changed, out))
+        emit(_document(folder, found, changed, unchecked, out))
         return
     terminal = Terminal()
     agree = found.recomputed - len({d[:5] for d in found.disagreements})
@@ -97,6 +105,8 @@ def _show(
     terminal.say(f"{found.without_number} rows say why there is no number; kept")
     for problem in changed:
         terminal.say(f"CHANGED {problem}", style="red")
+    for problem in unchecked:
+        terminal.say(f"note: not checked: {problem}", style="yellow")
     for disagreement in found.disagreements[:SHOWN]:
         terminal.say(f"DIFFERS {disagreement}", style="red")
     if len(found.disagreements) > SHOWN:
@@ -106,7 +116,11 @@ def _show(
 
 
 def _document(
-    folder: Path, found: Rescored, changed: tuple[str, ...], out: Path | None
+    folder: Path,
+    found: Rescored,
+    changed: tuple[str, ...],
+    unchecked: tuple[str, ...],
+    out: Path | None,
 ) -> dict[str, Any]:
     return {
         "ok": not found.disagreements and not changed,
@@ -114,6 +128,7 @@ def _document(
         "recomputed": found.recomputed,
         "kept": {"figures": dict(sorted(found.figures.items())), "no_number": found.without_number},
         "changed_by_hand": changed,
+        "not_checked": unchecked,
         "disagreements": [d._asdict() for d in found.disagreements],
         "out": None if out is None else str(out),
     }

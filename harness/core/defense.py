@@ -48,7 +48,8 @@ class PrivacyBudget:
     """A differential privacy guarantee as claimed.
 
     Attributes:
-        epsilon: total over the training.
+        epsilon: total over the training; accountants may say less than 0 where δ alone suffices,
+            which claims no less than 0: it is 0 then.
         delta: total over the training.
         unit: what neighbouring data sets differ in, e.g. ``"one client, added or removed"``.
         sampling: how cohorts are drawn.
@@ -74,6 +75,10 @@ class PrivacyBudget:
     rounds: int
     releases: int | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.epsilon < 0:
+            object.__setattr__(self, "epsilon", 0.0)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import norm
+from scipy.stats import t as student_t
 
 SHARES = (1.0, 0.5, 0.25, 0.125)
 """Shares of the canaries that are guessed; the best counts, the error is split among them."""
@@ -166,6 +168,75 @@ def gaussian_estimate(
         middle = (low + high) / 2
         low, high = (middle, high) if exceeded(middle) else (low, middle)
     return low
+
+
+def separation(heads: Float[np.ndarray, " canary"], tails: Float[np.ndarray, " canary"]) -> float:
+    """Return how far apart the scores of both coins lie, in standard deviations.
+
+    Student's t of two samples with one variance, over √m/2: its mean is μ of μ-Gaussian-DP for the
+    Gaussian mechanism with as many heads as tails, and nearer to 0 with an unequal number.
+
+    Args:
+        heads: summed projections of canaries whose coin showed heads.
+        tails: of the others.
+
+    Returns:
+        The distance; NaN with fewer than two canaries on a side or without spread.
+    """
+    n, m = len(heads), len(tails)
+    if min(n, m) < 2:
+        return math.nan
+    squares = ((heads - heads.mean()) ** 2).sum() + ((tails - tails.mean()) ** 2).sum()
+    spread = math.sqrt(float(squares) / (n + m - 2) * (1 / n + 1 / m))
+    if not spread > 0:
+        return math.nan
+    return float(heads.mean() - tails.mean()) / spread * 2 / math.sqrt(n + m)
+
+
+@lru_cache(maxsize=256)
+def gaussian_distance(epsilon: float, delta: float) -> float:
+    """Return the largest μ for which a μ-Gaussian-DP mechanism is (ε, δ)-private.
+
+    Dong, Roth and Su, JRSS B 2022, arXiv:1905.02383, corollary 2.13 [paper].
+    """
+
+    def exceeded(mu: float) -> bool:
+        tail = math.exp(epsilon + float(norm.logcdf(-epsilon / mu - mu / 2)))
+        return float(norm.cdf(mu / 2 - epsilon / mu)) - tail > delta
+
+    low, high = 0.0, 1.0
+    while not exceeded(high):
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if exceeded(middle) else (middle, high)
+    return low
+
+
+def exceeds_claim(
+    found: Sequence[tuple[float, int]], epsilon: float, delta: float, *, risk: float = 0.05
+) -> bool:
+    """Whether canaries lie farther apart than a right claim lets them in all but ``risk`` of cases.
+
+    A one-sided test of the Gaussian mechanism: each training's :func:`separation` times √m/2 is
+    noncentral t around μ√m/2 with variance 1 + μ²m/(8(m−2)) or less, and trainings are independent;
+    their sum is held against Student's t. It tests what the estimate of ε only suggests, and is no
+    proof: other mechanisms have other scores [ours].
+
+    Args:
+        found: separation and number of canaries of each training; NaN is left out.
+        epsilon: claimed.
+        delta: claimed.
+        risk: probability of contradicting a right claim.
+    """
+    measured = [(distance, size) for distance, size in found if math.isfinite(distance)]
+    degrees = sum(size - 2 for _, size in measured)
+    if degrees < 2 or not 0 < delta < 1 or not 0 <= epsilon < math.inf:
+        return False
+    mu = gaussian_distance(epsilon, delta)
+    excess = sum((distance - mu) * math.sqrt(size) / 2 for distance, size in measured)
+    variance = sum(1 + mu**2 * size / (8 * max(size - 2, 1)) for _, size in measured)
+    return excess > float(student_t.ppf(1 - risk, degrees)) * math.sqrt(variance)
 
 
 def _gap(one: tuple[float, float], other: tuple[float, float], epsilon: float) -> float:

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.results import read_rows, read_samples, verify_results
+from harness.results import read_rows, read_samples
+from harness.verifying import verify_results
 from reports.drawing import Drawing
 from reports.evidence import Evidence
 from reports.findings.answer import Answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,7 +30,12 @@ class Gaps:
         failed: dict[tuple[str, str, str, str, str], list[int]] = {}
         self._declined: dict[tuple[Arm, Condition, str], str] = {}
         self._nan: dict[tuple[str, str, str, int, str], str] = {}
+        self._times: Counter[tuple[Arm, Condition, str, tuple[str, int, str], int]] = Counter()
         for row in rows:
+            if row.status == "ok":
+                condition = Condition(row.poisoning, row.malicious, row.noisy)
+                measure = row.metric, row.k, row.protocol
+                self._times[arm_of(row), condition, row.attack, measure, row.seed] += 1
             if row.status == "failed":
                 place = row.system, row.dataset, row.defense, row.poisoning, row.reason
                 failed.setdefault(place, []).append(row.seed)
@@ -69,8 +75,11 @@ class Gaps:
         return ""
 
     def of(self, estimate: Estimate) -> str:
-        """Why an estimate is no evidence: a seed that is NaN or whose attack declined; else ''."""
+        """Why an estimate is no evidence: a seed that is NaN, double, or declined; else ''."""
+        place = estimate.arm, estimate.condition, estimate.attack, estimate.measure
         for seed, value in sorted(estimate.values.items()):
+            if self._times[*place, seed] > 1:
+                return f"{self._times[*place, seed]} rows of seed {seed} measure the same"
             if math.isnan(value):
                 key = estimate.cells[seed], estimate.attack, *estimate.measure
                 return f"NaN in seed {seed}: {self._nan.get(key) or 'no reason was recorded'}"

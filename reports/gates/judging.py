@@ -13,6 +13,7 @@ from reports.evidence import Estimate, Evidence
 from reports.gates.gaps import FailedCells, Gaps
 from reports.gates.quantity import Reading, quantity_text, read_quantity
 from reports.gates.selection import Chosen, choose, show
+from reports.missing import CONDITIONAL, MAX_MISSING, MissingUnits
 from reports.wording import clean, label, metric_name, number
 
 Verdict = Literal["fail", "inconclusive", "pass"]
@@ -21,10 +22,11 @@ MIN_SEEDS = 2
 # Values per user are stored in 32 bits; a bound this close to a limit is at it.
 ROUNDING = 1e-6
 RULE = (
-    f"A limit passes if the whole 95 % interval satisfies it; an end exactly at the limit (within "
+    "A limit passes if the whole 95 % interval satisfies it; an end exactly at the limit (within "
     f"{ROUNDING:g}) does. It fails if the whole interval violates it, or if there is no evidence: "
-    f"NaN, no interval, a cell that failed. Otherwise, and with fewer than {MIN_SEEDS} seeds, it "
-    f"is inconclusive. A limit that holds for several estimates counts by the worst of them."
+    f"NaN, no interval, a cell that failed. Otherwise, with under {MIN_SEEDS} seeds, and where "
+    f"more than {MAX_MISSING:.0%} of the units have no value (max_missing), it is inconclusive. A "
+    f"limit that holds for several estimates counts by the worst of them."
 )
 _NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
@@ -82,7 +84,13 @@ class Outcome:
 
 
 def judge_limits(
-    limits: Limits, evidence: Evidence, *, run: str, unfinished: str = "", notes: Sequence[str] = ()
+    limits: Limits,
+    evidence: Evidence,
+    *,
+    run: str,
+    unfinished: str = "",
+    notes: Sequence[str] = (),
+    doubts: Sequence[str] = (),
 ) -> Outcome:
     """Hold a run's estimates against limits.
 
@@ -92,32 +100,39 @@ def judge_limits(
         run: the run's name.
         unfinished: why the run is not complete, which makes the gate inconclusive; else empty.
         notes: what the reader should know besides.
+        doubts: what of the run is lost or cannot be checked; each makes the gate inconclusive.
 
     Raises:
         InvalidScenario: a limit selects nothing.
     """
-    gaps = Gaps(evidence.rows)
+    gaps, units = Gaps(evidence.rows), MissingUnits(evidence)
     checks = [
-        c for chosen in choose(limits, evidence, gaps) for c in _judge(chosen, evidence, gaps)
+        c
+        for chosen in choose(limits, evidence, gaps)
+        for c in _judge(chosen, evidence, gaps, units)
     ]
     if unfinished:
-        checks.append(
-            Check("the run is complete", "every cell done", 0, run, _NOTHING, 0, "inconclusive",
-                  unfinished)
-        )  # fmt: skip
+        checks.append(_doubt("the run is complete", "every cell done", run, unfinished))
+    checks += [_doubt("the run is whole", "all that was written", run, text) for text in doubts]
     order = list(EXIT_CODES)
     checks.sort(key=lambda c: (order.index(c.verdict), _first_if_nan(c.slack)))
     return Outcome(clean(run), clean(limits.path), tuple(checks), tuple(notes))
 
 
-def _judge(chosen: Chosen, evidence: Evidence, gaps: Gaps) -> list[Check]:
+def _doubt(name: str, demand: str, run: str, reason: str) -> Check:
+    return Check(name, demand, 0, clean(run), _NOTHING, 0, "inconclusive", clean(reason, 500))
+
+
+def _judge(chosen: Chosen, evidence: Evidence, gaps: Gaps, units: MissingUnits) -> list[Check]:
     checks = [_failed_cell(chosen, group) for group in chosen.failed]
     if chosen.unmeasured and not checks:
         checks.append(_without_estimate(chosen, _selected(chosen.limit), chosen.unmeasured))
-    return checks + [_check(chosen, e, evidence, gaps) for e in chosen.estimates]
+    return checks + [_check(chosen, e, evidence, gaps, units) for e in chosen.estimates]
 
 
-def _check(chosen: Chosen, estimate: Estimate, evidence: Evidence, gaps: Gaps) -> Check:
+def _check(
+    chosen: Chosen, estimate: Estimate, evidence: Evidence, gaps: Gaps, units: MissingUnits
+) -> Check:
     limit = chosen.limit
     reading = read_quantity(limit.quantity, estimate, evidence)
     problem = gaps.of(estimate) or reading.problem
@@ -125,12 +140,30 @@ def _check(chosen: Chosen, estimate: Estimate, evidence: Evidence, gaps: Gaps) -
         below = gaps.of(reading.baseline)
         problem = f"undefended arm: {below}" if below else ""
     verdict, reason = verdict_of(limit, reading, problem)
+    shrunk = shrunk_sample(
+        limit, [estimate, *([reading.baseline] if reading.baseline else [])], units
+    )
+    if shrunk and verdict != "fail":
+        verdict, reason = "inconclusive", "; ".join(filter(None, (shrunk, reason)))
     demand = demand_text(limit, estimate.name)
     subject = subject_text(estimate, evidence)
     return Check(
         limit.name or demand, demand, chosen.line, subject, reading.interval, reading.seeds,
         verdict, clean(reason, 300), _slack(limit, reading.interval),
     )  # fmt: skip
+
+
+def shrunk_sample(limit: Limit, rests_on: Sequence[Estimate], units: MissingUnits) -> str:
+    """Why a number rests on too few of its units; empty if it does not."""
+    for estimate in rests_on:
+        allowed = limit.max_missing
+        if allowed is None:
+            allowed = 1.0 if estimate.metric in CONDITIONAL else MAX_MISSING
+        missing = units.of(estimate)
+        if missing.share > allowed:
+            whose = "" if estimate is rests_on[0] else "undefended arm: "
+            return f"{whose}{missing}, more than {allowed:.0%}"
+    return ""
 
 
 def verdict_of(limit: Limit, reading: Reading, problem: str = "") -> tuple[Verdict, str]:

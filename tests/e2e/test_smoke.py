@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.results import read_results, verify_results
+from harness.results import read_results
+from harness.verifying import verify_results
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "scenarios" / "smoke" / "poison.yaml"

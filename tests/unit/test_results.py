@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from harness import results
+from harness import results, verifying
 from harness.core.errors import DataError
 from harness.results import Row, SampleBlock
 
@@ -85,16 +85,16 @@ def test_impossible_rows_are_refused(changes, message):
 
 def test_edits_by_hand_are_seen(tmp_path):
     results.write_results(tmp_path, [row()])
-    assert results.verify_results(tmp_path) == ()
+    assert verifying.verify_results(tmp_path) == ()
     path = tmp_path / "results.json"
     path.write_text(path.read_text().replace('"value": 0.25', '"value": 0.95'))
-    assert "results.json differs" in results.verify_results(tmp_path)[0]
+    assert "results.json differs" in verifying.verify_results(tmp_path)[0]
     path = tmp_path / "results.parquet"
     table = pq.read_table(path)
     index = table.schema.get_field_index("value")
     edited = table.set_column(index, "value", [[0.95]])
     pq.write_table(edited.replace_schema_metadata(table.schema.metadata), path)
-    assert "results.parquet does not have the hash" in results.verify_results(tmp_path)[0]
+    assert "results.parquet does not have the hash" in verifying.verify_results(tmp_path)[0]
 
 
 def test_another_layout_of_the_same_rows_is_no_edit(tmp_path):
@@ -105,14 +105,14 @@ def test_another_layout_of_the_same_rows_is_no_edit(tmp_path):
     table = pq.read_table(path)
     stored = {k: v for k, v in table.schema.metadata.items() if k != b"table_sha256"}
     pq.write_table(table.replace_schema_metadata(stored), path, row_group_size=1)
-    assert results.verify_results(tmp_path) == ()
+    assert verifying.verify_results(tmp_path) == ()
 
 
 def test_untouched_files_are_recognised_without_parsing_them(tmp_path, monkeypatch):
     results.write_results(tmp_path, [row(), row(seed=1)])
-    monkeypatch.setattr(results, "rows_digest", None)
-    monkeypatch.setattr(results, "holds_rows", None)
-    assert results.verify_results(tmp_path) == ()
+    monkeypatch.setattr(verifying, "rows_digest", None)
+    monkeypatch.setattr(verifying, "holds_rows", None)
+    assert verifying.verify_results(tmp_path) == ()
 
 
 def test_samples_come_in_batches_and_lacking_columns_are_named(tmp_path, monkeypatch):

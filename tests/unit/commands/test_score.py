@@ -18,13 +18,13 @@ from harness.results import (
     read_rows,
     read_samples,
     sample_blocks,
-    verify_results,
     write_results,
 )
 from harness.rows import Row
 from harness.run_folder import claim
 from harness.scenario import load
 from harness.sheet import Sheet, score_seeds
+from harness.verifying import verify_results
 
 Write = Callable[..., Path]
 DRAWS = 1000

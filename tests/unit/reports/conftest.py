@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness.results import Row, SampleBlock, write_results
+from harness.sealing import sealed
 from reports.html import build_report
 
 USERS = np.arange(240)
@@ -141,8 +141,10 @@ class Fake:
     def write(self, folder: Path, manifest=True) -> Path:
         write_results(folder, self.rows, self.samples)
         if manifest:
-            (folder / "manifest.json").write_text(json.dumps(MANIFEST))
+            cells = list(dict.fromkeys(row.cell for row in self.rows if row.cell))
             (folder / "scenario.yaml").write_text("name: poison 20 %\nseeds: [0, 1, 2]\n")
+            cells = list(dict.fromkeys(row.cell for row in self.rows if row.cell))
+            (folder / "manifest.json").write_bytes(sealed(folder, MANIFEST, cells))
         return folder
 
 

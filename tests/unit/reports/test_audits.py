@@ -28,7 +28,7 @@ from reports.html import build_report
 SIZE = 300
 
 
-def rows(epsilon, wrong, estimate=1.0, seeds=(0, 1), defense="dp"):
+def rows(epsilon, wrong, estimate=1.0, seeds=(0, 1), defense="dp", apart=0.0):
     """An audited arm: one guess in ``wrong`` is wrong; none for 0."""
     found, blocks = [], []
     delta = 1e-5 if math.isfinite(epsilon) else math.nan
@@ -54,6 +54,7 @@ def rows(epsilon, wrong, estimate=1.0, seeds=(0, 1), defense="dp"):
             replace(audit, metric="epsilon_audited", value=one_run_epsilon([margins], 1e-5)),
             replace(audit, metric="delta_audited", value=1e-5),
             replace(audit, metric="epsilon_estimate", value=estimate),
+            replace(audit, metric="canary_separation", value=apart),
         ]
         if math.isfinite(epsilon):
             found += [
@@ -70,17 +71,17 @@ def read(tmp_path, found, blocks):
 
 
 @pytest.mark.parametrize(
-    ("epsilon", "wrong", "estimate", "verdict"),
+    ("epsilon", "wrong", "apart", "verdict"),
     [
-        (0.5, 0, 1.0, REFUTED),
-        (4.0, 10, 3.0, STANDS),
-        (4.0, 10, 9.0, SUSPICIOUS),
-        (40.0, 0, 30.0, OUT_OF_REACH),
+        (0.5, 0, 0.1, REFUTED),
+        (4.0, 10, 0.9, STANDS),
+        (4.0, 10, 2.0, SUSPICIOUS),
+        (40.0, 0, 3.0, OUT_OF_REACH),
         (math.nan, 0, 30.0, NO_CLAIM),
     ],
 )
-def test_the_verdict_follows_from_the_pooled_bound(tmp_path, epsilon, wrong, estimate, verdict):
-    found, blocks = rows(epsilon, wrong, estimate)
+def test_the_verdict_follows_from_the_pooled_bound(tmp_path, epsilon, wrong, apart, verdict):
+    found, blocks = rows(epsilon, wrong, apart=apart)
     (budget,) = read(tmp_path, found, blocks)
     assert budget.verdict == verdict
     alone = next(r.value for r in found if r.metric == "epsilon_audited")
@@ -118,3 +119,10 @@ def test_audited_trainings_enter_no_verdict_price_or_cost(make_fake, tmp_path):
     assert "50 % malicious" not in text.replace("resolved scenario", "")
     assert {r.cell for r in without_audits(fake.rows)}.isdisjoint({r.cell for r in found})
     assert "1 privacy audit" in before
+
+
+def test_a_claim_below_zero_of_an_older_table_claims_zero_and_is_not_refuted_by_zero(tmp_path):
+    found, blocks = rows(-0.015, 2)
+    (budget,) = read(tmp_path, found, blocks)
+    assert budget.epsilon == 0.0 and budget.proved == 0.0 and budget.verdict != REFUTED
+    assert refuted([budget]) == [] and "refuted:" not in audit_words([budget])
