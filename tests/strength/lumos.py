@@ -54,6 +54,11 @@ class World:
     k: int = 10
     views: WrittenViews | None = None
 
+    @property
+    def window(self) -> int:
+        """Items of a history that a client trains on."""
+        return Lumos(**{**self.settings, **BLIND}).config.window
+
     def roles(self, seed: int, attacked: bool) -> Roles:
         fraction = self.malicious if attacked else 0.0
         return assign_roles(self.domain.num_users, fraction, 0.0, Seeds(seed))

@@ -75,7 +75,7 @@ def check_text_noise() -> None:
     world, sigma, draws = clustered((90, 90)), 0.2, []
     for seed in range(6):
         sent = world.sent([Replacement(sigma=sigma, upload="noisy_self")], seed)
-        draws.append((sent.vectors - world.state.text).reshape(2, -1))
+        draws.append((sent.vectors - world.clean().vectors).reshape(2, -1))
     require_noise(torch.cat(draws), sigma)
 
 

@@ -152,11 +152,15 @@ NO_PROTECTION = dict.fromkeys((3, 4, 5), SERVER_SEES_IT_ALL)
 NO_CLAIM = {3: NO_ROBUSTNESS, 4: NO_ROBUSTNESS, 5: NO_CLOSED_FORM}
 
 
-def _server_pairs(attack: Callable[[], Attack], noise: tuple[float, ...]) -> tuple[Pair, ...]:
+def _server_pairs(
+    attack: Callable[[], Attack], noise: tuple[float, ...], margin: float = 0.03
+) -> tuple[Pair, ...]:
     """An attack by the server against every defence on model updates."""
     strongest = _trimmed(0.45, "touched")
     return (
-        Pair(attack, lambda: LocalDP(LOCAL_NEUTRAL), tuple(_local(z) for z in noise)),
+        Pair(
+            attack, lambda: LocalDP(LOCAL_NEUTRAL), tuple(_local(z) for z in noise), margin=margin
+        ),
         Pair(
             attack,
             lambda: DPFedAvg(CENTRAL_NEUTRAL),
@@ -219,7 +223,8 @@ TEXT_NEUTRAL = Replacement(
 
 PAIRS: tuple[Pair, ...] = (
     *_server_pairs(RowNorm, (1e-3, 1e-2, 3e-2, 1e-1, 1.0)),
-    *_server_pairs(SpanCheck, (1e-5, 1e-4, 1e-3, 1e-1)),
+    # No hit among 64 users who return in three seeds leaves 0.057 open.
+    *_server_pairs(SpanCheck, (1e-5, 1e-4, 1e-3, 1e-1), margin=0.05),
     *_client_pairs(_promotion, (1.0, 0.1), "all", (0.25, 0.45), {}),
     *_client_pairs(
         _shift, (1.0, 0.01), "touched", (0.25,), {3: INSIDE_THE_SPREAD, 4: INSIDE_THE_SPREAD}
@@ -230,7 +235,8 @@ PAIRS: tuple[Pair, ...] = (
             attack,
             lambda: Replacement(TEXT_NEUTRAL),
             tuple(_replaced(sigma) for sigma in (0.01, 0.1, 0.3, 3.0)),
-            margin=0.01,
+            # Exact bounds of three hits in 720 uploads reach 0.017 above chance.
+            margin=0.02,
         )
         for attack in (NearestNeighbor, _codebook)
     ),

@@ -44,7 +44,7 @@ def check_row_norm_bound() -> None:
         limits = []
         for client, table in zip(clear.message(0).clients.tolist(), rows, strict=True):
             member = torch.zeros(len(table), dtype=torch.bool)
-            member[clear.world.domain.histories[client][-9:].tolist()] = True
+            member[clear.world.domain.histories[client][-clear.world.window :].tolist()] = True
             gaps = torch.cdist(table[member].double(), table[~member].double()).numpy()
             limits.append(gaussian_accuracy(gaps * 2**0.5, z * CLIP).mean())
         bounds.append(np.array(limits))
@@ -54,7 +54,7 @@ def check_row_norm_bound() -> None:
 def check_span_bound() -> None:
     """Positions named ≤ Φ(Φ⁻¹(p) + 2C/σ), p the most frequent item's share at any position."""
     z, world = 1.5, small_world()
-    recent = [h[-9:] for h in world.domain.histories]
+    recent = [h[-world.window :] for h in world.domain.histories]
     length = max(len(h) for h in recent)
     at = [np.array([h[t] for h in recent if len(h) > t]) for t in range(length)]
     prior = max(np.bincount(items).max() / len(items) for items in at)
@@ -100,7 +100,7 @@ def check_two_items_law() -> None:
         world = pairs(distance, 1000)
         defense = Replacement(sigma=sigma, self_neighbor="allow", compare="clean")
         sent = world.sent([defense], 0).vectors
-        kept = (sent - world.state.text).norm(dim=1) < distance / 2
+        kept = (sent - world.clean().vectors).norm(dim=1) < distance / 2
         best = float(gaussian_accuracy(distance, sigma))
         require_bound([kept.double().numpy()], best)
         require_bound([(~kept).double().numpy()], 1 - best)
