@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from harness.results import Interval, Pairs, paired_differences_jointly, student_t
+from reports.comparison_lost import NOTHING_LOST, Lost, losses, lost_seeds
 from reports.comparison_notes import find_problems
-from reports.comparison_run import Block, Place, Run, RunRow
+from reports.comparison_run import Block, Place, Run, RunRow, part_of, shared_part
 from reports.wording import join_words
 
 WORSE, SAME, BETTER = "worse", "no difference shown", "better"
@@ -48,6 +49,7 @@ class Difference:
         reason: why there is no interval; else empty.
         lost_in: ``A`` or ``B`` where only the other run has a number; else empty.
         users_differ: some users were left out because one run only has them.
+        lost: units and seeds that are not in both runs.
     """
 
     place: Place
@@ -62,6 +64,7 @@ class Difference:
     reason: str = ""
     lost_in: str = ""
     users_differ: bool = False
+    lost: Lost = NOTHING_LOST
 
     @property
     def changed(self) -> bool:
@@ -117,6 +120,7 @@ class _Paired:
     users: Pairs | None = None
     means: list[tuple[float, float]] = field(default_factory=list)
     users_differ: bool = False
+    lost: Lost = NOTHING_LOST
 
 
 def compare_runs(a: Run, b: Run, metrics: Collection[str] = ()) -> Comparison:
@@ -138,8 +142,9 @@ def compare_runs(a: Run, b: Run, metrics: Collection[str] = ()) -> Comparison:
             else:
                 paired.append(_pair(a, b, place))
     found += _judged(paired)
+    lost = losses((pair.rows[0][0], pair.lost) for pair in paired)
     return Comparison(
-        a, b, find_problems(a, b, any(d.users_differ for d in found)),
+        a, b, find_problems(a, b, any(d.users_differ for d in found), lost),
         tuple(sorted(found, key=_severity)),
         tuple(row for p in wanted if p not in b.places for row in a.places[p]),
         tuple(row for p in wanted if p not in a.places for row in b.places[p]),
@@ -177,21 +182,28 @@ def _pair(a: Run, b: Run, place: Place) -> _Paired:
     mine = sorted((r for r in a.places[place] if r.measured), key=lambda row: row.seed)
     pair = _Paired(place, [(row, others[row.seed]) for row in mine if row.seed in others])
     pair.means = [(one.value, other.value) for one, other in pair.rows]
+    pair.lost = lost_seeds(a.places[place], b.places[place])
     sides: list[tuple[Block, Block]] = []
+    whole = 0
     for one, other in pair.rows:
         left, right = _stored(a, one), _stored(b, other)
         if left is None or right is None:
             return pair
-        if not np.array_equal(left.units, right.units):
-            longest = max(len(left.units), len(right.units))
-            left, right = _shared(left, right)
-            pair.users_differ |= len(left.units) < longest
+        same = np.array_equal(left.units, right.units)
+        stored = left, right
+        if not same:
+            left, right = shared_part(left, right)
+            pair.users_differ |= len(left.units) < max(len(x.units) for x in stored)
         measured = ~np.isnan(right.values - left.values)
-        if not measured.any():
-            return pair
-        if not measured.all():
-            left, right = (_part(x, measured) for x in (left, right))
+        if same and measured.all():
+            whole += len(measured)
+        else:
+            pair.lost = pair.lost.also(*stored)
+            if not measured.any():
+                return pair
+            left, right = (part_of(x, measured) for x in (left, right))
         sides.append((left, right))
+    pair.lost = replace(pair.lost, of=pair.lost.of + whole)
     pair.users = Pairs(
         [right.values for _, right in sides],
         [left.values for left, _ in sides],
@@ -209,22 +221,6 @@ def _stored(run: Run, row: RunRow) -> Block | None:
         return None
     near = math.isclose(block.mean, row.value, rel_tol=_SAME_MEAN, abs_tol=_SAME_MEAN / 100)
     return block if near else None
-
-
-def _shared(a: Block, b: Block) -> tuple[Block, Block]:
-    """The part of two blocks that both have, in the same order."""
-    units, at, there = np.intersect1d(a.units, b.units, return_indices=True)
-    left, right = a.values[at], b.values[there]
-    return Block(units, left, _mean(left)), Block(units, right, _mean(right))
-
-
-def _part(block: Block, kept: np.ndarray) -> Block:
-    return Block(block.units[kept], block.values[kept], _mean(block.values[kept]))
-
-
-def _mean(values: np.ndarray) -> float:
-    measured = values[~np.isnan(values)]
-    return float(measured.mean(dtype=np.float64)) if len(measured) else math.nan
 
 
 def _judged(paired: Sequence[_Paired]) -> Iterator[Difference]:
@@ -247,9 +243,13 @@ def _difference(pair: _Paired, interval: Interval) -> Difference:
         verdict = ONE_TRAINING
     if verdict == NOT_COMPARABLE:
         reason = "one value in each run, so the difference has no interval"
+    lost_in = pair.lost.too_many_in(pair.place.metric)
+    if lost_in:
+        # What is left is another sample than the other run's: nothing is said of a difference.
+        verdict, reason, interval = NOT_COMPARABLE, pair.lost.words, _NOTHING
     return Difference(
         pair.place, pair.place.where(row.strength_name), a, b, interval, len(pair.rows),
-        pair.users is not None, row.better, verdict, reason, users_differ=pair.users_differ,
+        pair.users is not None, row.better, verdict, reason, lost_in, pair.users_differ, pair.lost,
     )  # fmt: skip
 
 

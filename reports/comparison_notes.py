@@ -9,14 +9,22 @@ from reports.comparison_run import Run
 from reports.wording import join_words, label
 
 
-def find_problems(a: Run, b: Run, users_differ: bool) -> tuple[str, ...]:
-    """Everything that makes a difference between two runs doubtful, in words."""
+def find_problems(a: Run, b: Run, users_differ: bool, lost: Sequence[str] = ()) -> tuple[str, ...]:
+    """Everything that makes a difference between two runs doubtful, in words.
+
+    Args:
+        a: the reference.
+        b: the run that is judged.
+        users_differ: some users are in one run only.
+        lost: what one run has no value for and the other has.
+    """
     found = (
         *_own_problems("A", a),
         *_own_problems("B", b),
         *_scenarios(a, b),
         *_data(a, b),
         *_seeds(a, b),
+        *lost,
         *(["some users are in one run only; users of both are compared"] if users_differ else ()),
     )
     # A name from a run may hold a line break, which would pass for a line of ours.

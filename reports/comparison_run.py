@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from harness.results import read_table, sample_batches
 from reports.wording import clean, clients_text, defense_text, join_words, label, metric_name
@@ -124,6 +124,24 @@ class Run:
     def seeds(self) -> list[int]:
         """Seeds with at least one number."""
         return sorted({row.seed for row in self.rows if row.measured})
+
+
+def shared_part(a: Block, b: Block) -> tuple[Block, Block]:
+    """The part of two blocks that both have, in the same order."""
+    units, at, there = np.intersect1d(a.units, b.units, return_indices=True)
+    left, right = a.values[at], b.values[there]
+    return Block(units, left, mean_of(left)), Block(units, right, mean_of(right))
+
+
+def part_of(block: Block, kept: Bool[np.ndarray, " unit"]) -> Block:
+    """The units of a block that a mask keeps."""
+    return Block(block.units[kept], block.values[kept], mean_of(block.values[kept]))
+
+
+def mean_of(values: Float[np.ndarray, " unit"]) -> float:
+    """Mean of the values that exist; NaN if none does."""
+    measured = values[~np.isnan(values)]
+    return float(measured.mean(dtype=np.float64)) if len(measured) else math.nan
 
 
 def read_run(folder: Path) -> Run:

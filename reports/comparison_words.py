@@ -95,10 +95,13 @@ def sections(comparison: Comparison, *, only_changed: bool) -> list[Section]:
 
 def _line(difference: Difference) -> Line:
     value, interval = number(difference.interval.value), bounds(difference.interval)
+    rests_on = difference.reason or "; ".join(
+        filter(None, (difference.basis, difference.lost.words))
+    )
     return Line(
         _flat(difference.place.measure), value, "" if interval == _EMPTY else interval,
         number(difference.a), number(difference.b),
-        _flat(difference.reason or difference.basis), _flat(difference.where),
+        _flat(rests_on), _flat(difference.where),
     )  # fmt: skip
 
 

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from reports.comparison import Comparison
     from reports.comparison_run import Run
 
-Format = Literal["terminal", "markdown", "html"]
-_BY_SUFFIX: dict[str, Format] = {".md": "markdown", ".html": "html", ".htm": "html"}
+Format = Literal["terminal", "markdown", "html", "json"]
+_BY_SUFFIX: dict[str, Format] = {
+    ".md": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".json": "json",
+}
 _SCENARIO = "scenario.yaml"
 _MAX_KEYS = 5
 
@@ -95,6 +100,10 @@ def _text(comparison: Comparison, form: Format, *, only_changed: bool) -> str:
         from reports.comparison_html import comparison_html
 
         return comparison_html(comparison, only_changed=only_changed)
+    if form == "json":
+        from reports.comparison_json import comparison_json
+
+        return comparison_json(comparison, only_changed=only_changed)
     from reports.comparison_text import markdown, terminal_blocks
 
     if form == "markdown":

@@ -13,7 +13,8 @@ from reports.evidence import Estimate, Evidence
 from reports.gates.gaps import FailedCells, Gaps
 from reports.gates.quantity import Reading, quantity_text, read_quantity
 from reports.gates.selection import Chosen, choose, show
-from reports.missing import CONDITIONAL, MAX_MISSING, MissingUnits
+from reports.gates.units import MissingUnits
+from reports.missing import CONDITIONAL, MAX_MISSING
 from reports.wording import clean, label, metric_name, number
 
 Verdict = Literal["fail", "inconclusive", "pass"]

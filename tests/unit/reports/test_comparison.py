@@ -152,19 +152,22 @@ def test_only_users_of_both_runs_count(tmp_path):
     values = np.arange(300.0)
     for seed in (0, 1):
         a.add(values, seed=seed)
-        b.add(values[::-1][:200] + 1, units=USERS[::-1][:200], seed=seed)
+        b.add(values[::-1][:290] + 1, units=USERS[::-1][:290], seed=seed)
     comparison = compare_runs(a.at(tmp_path / "a"), b.at(tmp_path / "b"))
     found = only(comparison)
     # User u has u in A and u + 1 in B, whatever order and number of users the runs stored.
-    assert found.interval == (1, 1, 1, 400) and found.a == np.mean(np.arange(100, 300))
+    assert found.interval == (1, 1, 1, 580) and found.a == np.mean(np.arange(10, 300))
     assert any("users are in one run only" in p for p in comparison.problems)
 
 
 def test_users_without_a_value_in_either_run_are_left_out(tmp_path):
-    a, b = np.array([1.0, 2.0, np.nan, 4.0]), np.array([2.0, 3.0, 3.0, np.nan])
-    runs = [Made().add(v, units=USERS[:4]).at(tmp_path / n) for n, v in (("a", a), ("b", b))]
+    a, b = np.arange(40.0), np.arange(40.0) + 1
+    a[2], b[3] = np.nan, np.nan
+    runs = [Made().add(v, units=USERS[:40]).at(tmp_path / n) for n, v in (("a", a), ("b", b))]
     found = only(compare_runs(*runs))
-    assert found.interval == (1, 1, 1, 2) and (found.a, found.b) == (1.5, 2.5)
+    mean = (sum(range(40)) - 2 - 3) / 38
+    assert found.interval == (1, 1, 1, 38) and found.a == mean and found.b == mean + 1
+    assert (found.lost.in_a, found.lost.in_b, found.lost.of) == (1, 1, 40)
 
 
 def test_without_values_per_user_seeds_are_paired(tmp_path):
@@ -319,3 +322,56 @@ def test_values_scattered_over_the_file_are_found(tmp_path):
     found = only(compare_runs(run, read_run(tmp_path / "b")))
     unseen = 3.8415 / 303.8415  # Wilson's bound for none of 300 users, whatever the seeds
     assert found.interval == pytest.approx((0, -unseen, unseen, 900), rel=0.02) and found.per_user
+
+
+def shrunk(missing, **changes):
+    """Three seeds, the first users of which have no value."""
+    made = Made()
+    for seed in range(3):
+        values = hits(0.3, seed).astype(float)
+        values[:missing] = math.nan
+        made.add(values, seed=seed, **changes)
+    return made
+
+
+def test_users_without_a_value_are_named_and_too_many_compare_with_nothing(tmp_path):
+    whole = three_seeds().at(tmp_path / "whole")
+    few = compare_runs(whole, shrunk(15).at(tmp_path / "few"))
+    assert only(few).verdict == SAME and only(few).lost.share("B") == 0.05
+    assert any(p.startswith("B has no value for users") and "5.0% of" in p for p in few.problems)
+    many = compare_runs(whole, shrunk(234).at(tmp_path / "many"))
+    found = only(many)
+    assert found.verdict == NOT_COMPARABLE and found.lost_in == "B" and found.changed
+    assert found.reason == "702 of 900 units (78.0%) have no value in B"
+    assert math.isnan(found.interval.low)
+    back = compare_runs(shrunk(234).at(tmp_path / "back"), whole)
+    assert only(back).lost_in == "A" and "in A" in only(back).reason
+
+
+def test_users_that_no_run_has_a_value_for_are_no_loss(tmp_path):
+    runs = [shrunk(234, metric="er").at(tmp_path / name) for name in "ab"]
+    found = only(compare_runs(*runs))
+    assert found.verdict == SAME and found.lost.neither == 702 and found.lost_in == ""
+    assert not any("no value" in p for p in compare_runs(*runs).problems)
+
+
+def test_a_conditional_metric_is_compared_over_the_users_both_have(tmp_path):
+    runs = [shrunk(n, metric="hit1_valid").at(tmp_path / str(n)) for n in (10, 90)]
+    found = only(compare_runs(*runs))
+    assert found.verdict == SAME and found.lost.in_b == 240 and "240 of 900" in found.lost.words
+
+
+def test_a_lost_seed_and_a_lost_cell_are_named(tmp_path):
+    a = three_seeds().at(tmp_path / "a")
+    b = three_seeds()
+    b.at(tmp_path / "b")
+    path = tmp_path / "b" / "results.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, 2), path)
+    comparison = compare_runs(a, read_run(tmp_path / "b"))
+    assert only(comparison).lost.seeds_b == (2,)
+    text = "\n".join(comparison.problems)
+    assert (
+        "B lost part of its sample: 1 of 3 planned cells (33.3%) has no row: LUMOS/none/2" in text
+    )
+    assert "B lacks seeds of the other run (2) in 1 rows" in text

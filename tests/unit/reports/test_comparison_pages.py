@@ -5,10 +5,12 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from reports.comparison import compare_runs
 from reports.comparison_html import comparison_html
+from reports.comparison_json import comparison_json
 from reports.comparison_run import read_run
 from reports.comparison_text import markdown, terminal_blocks
 from reports.comparison_words import caution, sections, summary
@@ -140,3 +142,33 @@ def test_markdown_is_one_table_a_verdict(pair):
     assert "## Worse in B (1)\n\n| metric | B − A |" in text
     assert "> **Warning:** B is not a finished run" in text
     assert text.count("| metric | B − A |") == text.count("\n## ") == 2
+
+
+def test_json_is_strict_and_holds_what_the_lines_say(pair):
+    def refuse(constant):
+        raise ValueError(constant)
+
+    found = json.loads(comparison_json(pair), parse_constant=refuse)
+    assert found["summary"] == summary(pair) and found["problems"] == list(pair.problems)
+    assert len(found["differences"]) == len(pair.differences)
+    worst = found["differences"][0]
+    assert worst["verdict"] == "worse" and worst["metric"] == "hr" and worst["low"] < 0
+    assert worst["lost"]["of"] == worst["n"] and found["only_in_a"] and not found["only_in_b"]
+    assert len(json.loads(comparison_json(pair, only_changed=True))["differences"]) == 1
+
+
+def test_lost_users_stand_in_every_format(tmp_path, make_fake):
+    a, b = make_fake(seeds=(0, 1)), make_fake(seeds=(0, 1))
+    for i, s in enumerate(b.samples):
+        if s.metric == "hr":
+            b.samples[i] = replace(s, values=np.where(s.units < 187, np.nan, s.values))
+    means = {(s.cell, s.k): float(np.nanmean(s.values)) for s in b.samples if s.metric == "hr"}
+    b.rows = [
+        replace(r, value=means[r.cell, r.k]) if r.metric == "hr" else r for r in b.rows
+    ]  # fmt: skip
+    found = compare_runs(*(read_run(x.write(tmp_path / n)) for x, n in ((a, "a"), (b, "b"))))
+    words = "374 of 480 units (77.9%) have no value in B"
+    texts = [markdown(found), comparison_html(found), comparison_json(found)]
+    for text in ["\n".join(lines(found)), *texts]:
+        plain = text.replace("\\", "")
+        assert words in plain and "B has no value for users or items that the other run" in plain
