@@ -12,17 +12,17 @@ from harness.assets import resolve
 from harness.cells import Cell, canonical
 from harness.core.attack import InferenceAttack, PoisoningAttack
 from harness.core.audit import Audit
-from harness.core.errors import ScenarioError
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
 from harness.core.seeds import Seeds
-from harness.core.system import Domain, Resources, System
+from harness.core.system import Resources, System
 from harness.fed.auditing import toss
-from harness.fed.population import Roles, assign_roles, corrupt, popularity
+from harness.fed.population import Roles, assign_roles, corrupt
 from harness.fed.recorder import Recorder, recorded_rounds
 from harness.fed.training import Threat, Training
 from harness.inputs import Inputs, local_models
 from harness.plugins import PluginSpec, build
 from harness.prepared import Prepared, prepared_data, require_texts
+from harness.targets import chosen_targets
 from harness.truth import Truth
 
 
@@ -60,7 +60,7 @@ def build_case(cell: Cell, cache: Path, progress: Callable[[str], None]) -> Case
         data.domains[0], roles.noisy, cell.noisy.kind, cell.noisy.rate, seeds.child("noise")
     )
     domains = system.trained((noisy, *data.domains[1:]))
-    targets = _targets(cell, noisy, seeds)
+    targets = chosen_targets(cell, noisy, seeds)
     attack = build(ATTACKS, cell.poisoning) if cell.poisoning else None
     assert attack is None or isinstance(attack, PoisoningAttack)
     adversary = uploads if system.client_unit == "domain" else roles
@@ -159,19 +159,3 @@ def _roles(cell: Cell, system: System, data: Prepared, seeds: Seeds) -> tuple[Ro
         source = assign_roles(sizes[1], malicious, 0.0, seeds.child("uploads"))
         crafted[sizes[0] : sizes[0] + sizes[1]] = source.malicious
     return users, Roles(crafted, np.zeros_like(crafted))
-
-
-def _targets(cell: Cell, domain: Domain, seeds: Seeds) -> tuple[int, ...]:
-    """Choose the items that targeted attacks promote."""
-    targets = cell.targets
-    if targets.choice == "items":
-        place = {title: item for item, title in enumerate(domain.titles)}
-        unknown = [title for title in targets.items if title not in place]
-        if unknown:
-            raise ScenarioError(f"targets.items: {unknown[0]!r} is not in data set {domain.name!r}")
-        return tuple(place[title] for title in targets.items)
-    order = seeds.numpy("targets").permutation(domain.num_items)
-    if targets.choice == "least_popular":
-        counts = popularity(domain)
-        order = order[np.argsort(counts[order], kind="stable")]
-    return tuple(int(item) for item in order[: targets.count])

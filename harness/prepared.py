@@ -12,6 +12,7 @@ import numpy as np
 from harness.cells import Cell, canonical
 from harness.core.errors import DataError, ScenarioError
 from harness.core.registry import SYSTEMS
+from harness.core.seeds import Seeds
 from harness.core.system import Domain, System
 from harness.data import (
     DatasetConfig,
@@ -24,6 +25,7 @@ from harness.data import (
 from harness.data.remarks import item_texts, remarks
 from harness.inputs import Stamp, data_paths, stamp_of
 from harness.plugins import build
+from harness.targets import chosen_targets
 
 DATA_SEED = 0
 """Data sets are cut the same way under every scenario seed, so that users pair across seeds."""
@@ -103,7 +105,7 @@ def check_against_data(cell: Cell) -> Prepared:
 
     Raises:
         DataError: the data can't be used, or the system reads texts that are not there.
-        ScenarioError: a setting asks for more items than there are.
+        ScenarioError: a setting asks for more items than there are, or for one that is not there.
     """
     data = prepared_data(canonical(cell.dataset))
     require_texts(build(SYSTEMS, cell.system), data.domains, cell.system.label)
@@ -115,6 +117,7 @@ def check_against_data(cell: Cell) -> Prepared:
             f"({data.domains[0].name})"
         )
     _check_candidates(cell.evaluation.candidates, data)
+    chosen_targets(cell, data.domains[0], Seeds(cell.seed))
     return data
 
 

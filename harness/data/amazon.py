@@ -119,14 +119,15 @@ def read_amazon(options: AmazonOptions, policy: RowPolicy) -> Interactions:
         DataError: a file is missing, damaged or holds no such objects.
     """
     path, metadata = _sources(options)
-    events, catalogue = read_reviews(path), None
+    events, catalogue = read_reviews(path, policy.encoding), None
     if metadata is not None:
-        catalogue = _metadata(metadata, set(events.item.values), fields_of(path))
+        wanted = set(events.item.values)
+        catalogue = _metadata(metadata, wanted, fields_of(path), policy.encoding)
     name = re.sub(r"(\.json|\.gz|\.jsonl)+$", "", path.name)
     return assemble(name, events, catalogue, policy)
 
 
-def _metadata(path: Path, wanted: set[str], fields: Fields) -> Catalogue:
+def _metadata(path: Path, wanted: set[str], fields: Fields, encoding: str | None) -> Catalogue:
     """Read the products that occur in the reviews; of a product listed twice the first row."""
     ids: list[str] = []
     titles: list[str] = []
@@ -135,9 +136,12 @@ def _metadata(path: Path, wanted: set[str], fields: Fields) -> Catalogue:
     descriptions: list[str] = []
     unreadable = code = 0
     key = re.compile(rf"""["']{fields.item}["']\s*:\s*["']([^"']+)["']""")
-    for line in _text_lines(path):
+    for line in _text_lines(path, encoding):
         found = key.search(line)
-        if found is None or found[1] not in wanted:
+        if found is None:
+            unreadable += bool(line.strip()) and _product(line) is None
+            continue
+        if found[1] not in wanted:
             continue
         product = _product(line)
         if product is None:
@@ -152,7 +156,7 @@ def _metadata(path: Path, wanted: set[str], fields: Fields) -> Catalogue:
         brands.append(_text(product.get("brand") or product.get("store")))
         descriptions.append(_text(product.get("description")))
     catalogue = make_catalogue(
-        path.name,
+        str(path),
         ids,
         titles,
         attributes=kinds,
@@ -163,11 +167,10 @@ def _metadata(path: Path, wanted: set[str], fields: Fields) -> Catalogue:
     return catalogue
 
 
-def _text_lines(path: Path) -> Iterator[str]:
-    for _, block in blocks_of(path):
+def _text_lines(path: Path, encoding: str | None) -> Iterator[str]:
+    for _, block in blocks_of(path, encoding):
         for line in block.split(b"\n"):
-            # What is not UTF-8 becomes U+FFFD, which the catalogue counts and the run says.
-            yield line.decode(errors="replace")
+            yield line.decode()
 
 
 def _product(line: str) -> dict[str, Any] | None:
@@ -177,7 +180,7 @@ def _product(line: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         try:
             product = ast.literal_eval(line.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             return None
     return product if isinstance(product, dict) else None
 

@@ -14,7 +14,7 @@ import pyarrow.json as pa_json
 from harness.core.errors import DataError
 from harness.data.cleaning import clean_id
 from harness.data.events import Coded, EventTable, joined_codes
-from harness.data.files import unpacked
+from harness.data.files import as_utf8, check_ratio, unpacked
 
 BLOCK_BYTES = 16 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -65,20 +65,41 @@ def fields_of(path: Path) -> Fields:
     return FIELDS_2023 if newer else FIELDS_2018
 
 
-def blocks_of(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield a plain or gzip file in blocks of whole lines, each with its first line's number."""
-    first, rest = 1, b""
+def blocks_of(path: Path, encoding: str | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yield a plain or gzip file in UTF-8 blocks of whole lines, each with its first line's number.
+
+    Args:
+        path: the file.
+        encoding: as the user says; None reads UTF-8.
+
+    Raises:
+        DataError: it can't be read, a byte is not of the encoding, or a line is beyond measure.
+    """
+    if encoding is not None and "\n".encode(encoding) != b"\n":
+        raise DataError(f"{path}: JSON lines in {encoding} are not read; save them as UTF-8")
+    first, rest, size = 1, b"", 0
     with unpacked(path) as stream:
+        packed = path.stat().st_size
         while chunk := stream.read(BLOCK_BYTES):
+            size += len(chunk)
+            check_ratio(path, packed, size)
             block, newline, tail = (rest + chunk).rpartition(b"\n")
             if newline:
-                yield first, block
+                yield first, _text(block, path, encoding, first)
                 first += block.count(b"\n") + 1
             rest = tail
             if len(rest) > MAX_LINE_BYTES:
                 raise DataError(f"{path}: line {first} is longer than {MAX_LINE_BYTES} bytes")
     if rest:
-        yield first, rest
+        yield first, _text(rest, path, encoding, first)
+
+
+def _text(block: bytes, path: Path, encoding: str | None, first: int) -> bytes:
+    """Return whole lines as UTF-8; a carriage return before a line's end is space to JSON."""
+    if (place := block.find(b"\0")) >= 0:
+        line = first + block.count(b"\n", 0, place)
+        raise DataError(f"{path}:{line}: a NUL character; the file is no text, or damaged")
+    return as_utf8(block, path, encoding, first=first).data
 
 
 def _number(value: Any) -> float:
@@ -102,7 +123,7 @@ class _Block(NamedTuple):
     malformed: list[int]
 
 
-def read_reviews(path: Path) -> EventTable:
+def read_reviews(path: Path, encoding: str | None = None) -> EventTable:
     """Return the log of a reviews file of any release.
 
     Raises:
@@ -110,7 +131,8 @@ def read_reviews(path: Path) -> EventTable:
     """
     fields = fields_of(path)
     blocks = [
-        _fast(first, data, fields) or _slow(first, data, fields) for first, data in blocks_of(path)
+        _fast(first, data, fields) or _slow(first, data, fields)
+        for first, data in blocks_of(path, encoding)
     ]
     malformed = tuple(line for block in blocks for line in block.malformed)
     if not sum(len(block.line) for block in blocks):
@@ -119,13 +141,14 @@ def read_reviews(path: Path) -> EventTable:
             f"{path}: no line is a JSON object with {fields.user} and {fields.item}{where}"
         )
     return EventTable(
-        source=path.name,
+        source=str(path),
         user=_joined([block.user for block in blocks]),
         item=_joined([block.item for block in blocks]),
         line=np.concatenate([block.line for block in blocks]),
         timestamp=np.concatenate([block.time for block in blocks]),
         rating=np.concatenate([block.rating for block in blocks]),
         malformed=malformed,
+        malformed_words=f"that are no whole JSON object with {fields.user} and {fields.item}",
     )
 
 
@@ -153,7 +176,7 @@ def _fast(first: int, data: bytes, fields: Fields) -> _Block | None:
                 explicit_schema=fields.schema, unexpected_field_behavior="ignore"
             ),
         ).combine_chunks()
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
     columns = [table.column(name) for name in fields]
     if table.num_rows != lines or any(column.null_count for column in columns):

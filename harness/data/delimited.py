@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from harness.data.events import Coded
 from harness.data.files import as_utf8, lines_of, read_bytes
 
 DELIMITERS = (",", "\t", ";", "|")
+MAX_COLUMNS = 10_000
+_BLANK = re.compile(rb"(?:[ \t\f\v]*\n)+")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Table:
         """
         found = self.first_of(names)
         if found is None:
-            seen = ", ".join(repr(name) for name in list(self.columns)[:12])
+            seen = ", ".join(repr(name[:80]) for name in list(self.columns)[:12])
             wanted = " or ".join(repr(name) for name in names)
             raise DataError(f"{self.path}: no column {wanted}; columns seen: {seen or 'none'}")
         return found
@@ -111,9 +114,10 @@ def read_table(
         DataError: missing, damaged, empty or only a header.
     """
     text = as_utf8(read_bytes(path), path, encoding, usual)
-    data = text.data.lstrip(b"\r\n")
-    blank = text.data[: len(text.data) - len(data)]
-    before, data = len(blank.splitlines()), lines_of(data)
+    whole = lines_of(text.data, path)
+    blank = _BLANK.match(whole)
+    data = whole[blank.end() :] if blank else whole
+    before = whole.count(b"\n", 0, len(whole) - len(data))
     if not data.strip():
         raise DataError(f"{path}: the file is empty")
     delimiter = delimiter or _delimiter(data)
@@ -127,12 +131,37 @@ def read_table(
         delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted
     )
     columns, malformed = _parse(data, path, names, skip, parse, coded)
+    if quoted:
+        _check_quotes(data, path, before + 1, columns, delimiter)
     good, bad = _lines(data, skip, malformed, len(next(iter(columns.values()), ())))
     if not len(good) and not bad:
-        seen = ", ".join(repr(name) for name in names[:12])
+        seen = ", ".join(repr(name[:80]) for name in names[:12])
         raise DataError(f"{path}: only a header, no rows; columns seen: {seen}")
     bad = tuple(line + before for line in bad)
     return Table(path, columns, good + before, bad, text.encoding)
+
+
+def _check_quotes(
+    data: bytes, path: Path, first: int, columns: dict[str, pa.Array], delimiter: str
+) -> None:
+    """Refuse a field that has swallowed rows, as one does whose quote is not closed.
+
+    Raises:
+        DataError: a field holds a line break and, behind it, what looks like a row.
+    """
+    for column in columns.values():
+        values = column.dictionary if isinstance(column, pa.DictionaryArray) else column
+        options = pc.MatchSubstringOptions("\n")
+        broken = pc.call_function("match_substring", [values], options)
+        for value in values.filter(broken).to_pylist():
+            rows = str(value).split("\n")[1:]
+            if any(row.count(delimiter) >= len(columns) - 1 > 0 for row in rows):
+                place = max(data.find(b'"' + str(value)[:40].encode()), 0)
+                line = first + data.count(b"\n", 0, place)
+                raise DataError(
+                    f"{path}:{line}: a quote that opens here is not closed where its field ends; "
+                    f"{len(rows)} more lines would belong to the field"
+                )
 
 
 def _first_line(data: bytes) -> str:
@@ -166,7 +195,10 @@ def _parse(
     """Return the columns, and the numbers of rows with another number of fields."""
     malformed: list[int] = []
     if len(set(names)) != len(names):
-        raise DataError(f"{path}: a column name stands twice in the header: {', '.join(names)}")
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise DataError(f"{path}: column {twice[:80]!r} stands twice in the header")
+    if len(names) > MAX_COLUMNS:
+        raise DataError(f"{path}: the header has {len(names)} columns; at most {MAX_COLUMNS}")
 
     def note(row: pa_csv.InvalidRow) -> str:
         malformed.append(row.number)
@@ -191,7 +223,7 @@ def _parse(
         )
     except pa.ArrowInvalid as error:
         if "Empty CSV" not in str(error):
-            raise DataError(f"{path}: {error}") from error
+            raise DataError(f"{path}: {' '.join(str(error).split())[:200]}") from error
         return {name: pa.array([], pa.string()) for name in names}, malformed
     table = table.unify_dictionaries().combine_chunks()
     columns = zip(names, table.itercolumns(), strict=True)
@@ -209,8 +241,8 @@ def _lines(
 ) -> tuple[Int[np.ndarray, " row"], tuple[int, ...]]:
     """Return the lines of good and of malformed rows; blank lines are no rows."""
     lines = np.arange(1, skip + num_rows + len(malformed) + 1, dtype=np.int64)
-    if b"\n\n" in data or b"\n\r\n" in data or data[:1] in b"\r\n":
-        filled = [i for i, text in enumerate(data.split(b"\n"), 1) if text.strip(b"\r")]
+    if b"\n\n" in data:
+        filled = [i for i, text in enumerate(data.split(b"\n"), 1) if text]
         if len(filled) == len(lines):
             lines = np.array(filled, dtype=np.int64)
     bad = np.zeros(len(lines), dtype=bool)

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from harness.core.errors import DataError
+
 
 @dataclass(frozen=True)
 class RowPolicy:
@@ -38,15 +40,18 @@ class EventTable:
     """The rows of a log as read.
 
     Attributes:
-        source: file name, for messages.
+        source: path, for messages.
         user: user ids.
         item: item ids.
         line: line of each row in the file, counted from 1.
         timestamp: NaN where unreadable; ``None`` without such a column.
         rating: likewise.
         order: likewise; a position within the user's history.
-        malformed: lines that have another number of fields than the header.
-        notes: counts for the report.
+        malformed: lines that are no row.
+        malformed_words: what is wrong with those.
+        notes: counts for the report, and remarks under names that begin with ``remark_``.
+        parts: where the rows of several files were put together, each file's path and the number
+            of lines before it; lines then count on from file to file.
     """
 
     source: str
@@ -57,14 +62,25 @@ class EventTable:
     rating: Float[np.ndarray, " row"] | None = None
     order: Float[np.ndarray, " row"] | None = None
     malformed: tuple[int, ...] = ()
+    malformed_words: str = "with another number of fields"
     notes: dict[str, int | str] | None = None
+    parts: tuple[tuple[str, int], ...] = ()
+
+    def place(self, line: int) -> str:
+        """Return a line's number, with its file where there are several."""
+        for path, before in reversed(self.parts):
+            if line > before:
+                return f"{line - before} of {path}"
+        return str(line)
 
 
 def joined_events(tables: Sequence[EventTable]) -> EventTable:
     """Return the rows of several files of one log, one after the other.
 
-    Lines are counted through all files, as if they had been joined. A column that one file lacks is
-    missing in all.
+    Lines are counted through all files, as if they had been joined; ``place`` tells them apart.
+
+    Raises:
+        DataError: one file has times, ratings or an order and another has not.
     """
     if len(tables) == 1:
         return tables[0]
@@ -75,10 +91,13 @@ def joined_events(tables: Sequence[EventTable]) -> EventTable:
     def column(name: str) -> np.ndarray | None:
         parts: list[np.ndarray | None] = [getattr(table, name) for table in tables]
         there = [part for part in parts if part is not None]
-        return np.concatenate(there) if len(there) == len(parts) else None
+        if there and len(there) < len(parts):
+            lacking = tables[[part is None for part in parts].index(True)].source
+            raise DataError(f"{lacking}: no column for {name}, which other parts of the log have")
+        return np.concatenate(there) if there else None
 
     return EventTable(
-        source=f"{' + '.join(table.source for table in tables)} (lines counted through all)",
+        source=tables[0].source,
         user=joined_codes([table.user for table in tables]),
         item=joined_codes([table.item for table in tables]),
         line=np.concatenate(lines),
@@ -87,6 +106,7 @@ def joined_events(tables: Sequence[EventTable]) -> EventTable:
         order=column("order"),
         malformed=tuple(malformed),
         notes={"log_files_joined": len(tables), **(tables[0].notes or {})},
+        parts=tuple((t.source, int(start)) for t, start in zip(tables, starts, strict=True)),
     )
 
 

@@ -85,7 +85,7 @@ def event_table(
     table.need(user)
     table.need(item)
     return EventTable(
-        source=table.path.name,
+        source=str(table.path),
         user=table.coded(user),
         item=table.coded(item),
         line=table.line,
@@ -115,7 +115,7 @@ def item_catalogue(table: Table, item: str = "item_id") -> Catalogue:
     title, year = table.first_of(TITLES), table.first_of(YEARS)
     category = table.first_of(CATEGORIES)
     return make_catalogue(
-        table.path.name,
+        str(table.path),
         table.text(item),
         table.text(title) if title else [""] * len(table),
         years=table.text(year) if year else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness.core.errors import ScenarioError
+from harness.core.errors import DataError, ScenarioError
 from harness.core.seeds import Seeds
 from harness.data.config import DatasetConfig
 from harness.data.filter import drop_below_rating, k_core, keep_last, max_users
@@ -21,6 +21,17 @@ def read(config: DatasetConfig) -> Interactions:
         DataError: files are missing or wrong.
         AssetError: a pinned data set cannot be fetched.
     """
+    try:
+        return _read(config)
+    except OSError as error:
+        where = error.filename or config.path or config.use
+        raise DataError(f"{where}: {error.strerror or error}") from error
+    except MemoryError as error:
+        where = config.path or config.use
+        raise DataError(f"{where}: larger than the memory of this machine") from error
+
+
+def _read(config: DatasetConfig) -> Interactions:
     if config.use is not None:
         return LOADERS.get(config.use).read(config.loader_options(), config.policy)
     if config.path is None:

@@ -146,7 +146,7 @@ def _catalogue(table: Table, genres: list[tuple[str, ...]]) -> Catalogue:
     check_rows(table)
     titles = [re.sub(r"\s+", " ", title) for title in table.text("title")]
     return make_catalogue(
-        table.path.name,
+        str(table.path),
         table.text("item_id"),
         titles,
         attributes=genres,

@@ -7,6 +7,7 @@ in this order: the harness splits every log itself, by leave-one-out over time.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from harness.assets import fetch
@@ -100,6 +101,10 @@ def read_atomic(options: AtomicOptions, policy: RowPolicy) -> Interactions:
         ]
     )
     name = _name(logs[0])
+    beside = [log.name for log in logs[0].parent.glob(f"{name}.*.inter") if log not in logs]
+    if logs[0].stem != name and beside:
+        words = f"{logs[0].name} alone was read; beside it lie {', '.join(sorted(beside))}"
+        events = replace(events, notes={**(events.notes or {}), "remark_part": words})
     items, users = (logs[0].with_name(f"{name}.{kind}") for kind in ("item", "user"))
     catalogue = item_catalogue(table(items), item) if items.is_file() else None
     attributes = user_table(table(users), user) if users.is_file() else None

@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from harness.data.interactions import Interactions
+from harness.data.split import leave_one_out
 
 Report = Mapping[str, Any]
 
@@ -22,7 +25,9 @@ def remarks(data: Interactions) -> tuple[str, ...]:
     """
     report = data.report
     said = [sentence(report) for sentence in _SENTENCES]
-    return tuple(text for text in (*said, *_rules(report), *_texts(data)) if text)
+    own = [str(value) for name, value in report.items() if name.startswith("remark_")]
+    found = (*own, *said, *_rules(report), *_texts(data), *_tested(data))
+    return tuple(text for text in found if text)
 
 
 def _counted(key: str, words: str, also: Callable[[Report], str] = lambda _: "") -> Any:
@@ -79,6 +84,10 @@ _SENTENCES: tuple[Callable[[Report], str], ...] = (
         "title_characters_unreadable",
         "characters of titles are control characters or U+FFFD: the encoding may be wrong",
     ),
+    _counted("users_without_attributes", "users are not in the file of users"),
+    _counted("shared_users_dropped", "users stand in both domains and were left out of this one"),
+    _counted("shared_items_dropped", "items stand in both domains and were left out of this one"),
+    _counted("items_without_a_genre_of_either_group", "items have a genre of neither domain"),
     _counted("titles_shortened", "titles were shortened"),
     _counted("item_rows_with_known_id", "rows of the item file repeat an id; the first counts"),
     _counted("item_rows_without_id", "rows of the item file have no id"),
@@ -107,12 +116,49 @@ def _texts(data: Interactions) -> list[str]:
     untitled = sum(not title for title in data.titles)
     if untitled:
         found.append(f"{untitled:,} of {data.num_items:,} items have no title")
+    garbled = [title for title in data.titles if _garbled(title)]
+    if garbled:
+        found.append(
+            f"{len(garbled):,} titles look like UTF-8 read in another encoding, such as "
+            f"{garbled[0][:60]!r}"
+        )
     counts = Counter(text for text in item_texts(data) if text.strip())
     shared = sum(count for count in counts.values() if count > 1)
     if shared > SHARED_TEXT * data.num_items:
         found.append(
             f"{shared:,} of {data.num_items:,} items share their text with another: nothing that "
             "reads texts can tell them apart"
+        )
+    return found
+
+
+def _garbled(title: str) -> bool:
+    """Whether a title is UTF-8 that was read as Windows-1252 or Latin-1 (``AmÃ©lie``)."""
+    if title.isascii():
+        return False
+    for encoding in ("cp1252", "latin-1"):
+        try:
+            return title.encode(encoding).decode() != title
+        except (UnicodeEncodeError, UnicodeDecodeError):
+            continue
+    return False
+
+
+def _tested(data: Interactions) -> list[str]:
+    """Return how many users are tested on an item that nobody trains on, or that they have had."""
+    split = leave_one_out(data)
+    found: list[str] = []
+    if split.excluded:
+        found.append(f"{split.excluded:,} users have fewer than three events and take no part")
+    if not split.train:
+        return found
+    trained = np.bincount(np.concatenate(split.train), minlength=data.num_items) > 0
+    cold = int((~trained[split.test]).sum())
+    if cold:
+        found.append(f"{cold:,} users are tested on an item that is in no training history")
+    if split.repeated_tests:
+        found.append(
+            f"{split.repeated_tests:,} users are tested on an item that they have had before"
         )
     return found
 

@@ -30,11 +30,11 @@ def good_rows(
             f"{count} items of {catalogue.source} without an id (row {row}: {value!r})"
         )
     if events.malformed:
-        complaints.append(_complaint("with another number of fields", np.array(events.malformed)))
+        complaints.append(_complaint(events, events.malformed_words, np.array(events.malformed)))
     for what, wrong in _checks(events, user, item, catalogue):
         fresh = wrong & good
         if fresh.any():
-            complaints.append(_complaint(what, events.line[fresh]))
+            complaints.append(_complaint(events, what, events.line[fresh]))
             good &= ~wrong
     if complaints and policy.on_bad == "error":
         raise DataError(
@@ -43,8 +43,8 @@ def good_rows(
     return good
 
 
-def _complaint(what: str, lines: Int[np.ndarray, " bad"]) -> str:
-    shown = ", ".join(str(line) for line in lines[:_LINES_SHOWN].tolist())
+def _complaint(events: EventTable, what: str, lines: Int[np.ndarray, " bad"]) -> str:
+    shown = ", ".join(events.place(line) for line in lines[:_LINES_SHOWN].tolist())
     more = ", …" if len(lines) > _LINES_SHOWN else ""
     rows = "row" if len(lines) == 1 else "rows"
     return f"{len(lines)} {rows} {what} (line {shown}{more})"
@@ -56,7 +56,8 @@ def _checks(
     checks: list[tuple[str, np.ndarray]] = []
     for what, column in (("user", user), ("item", item)):
         wrong = np.array([bad_id(value) for value in column.values], dtype=bool)
-        examples = [repr(v) for v, w in zip(column.values, wrong.tolist(), strict=True) if w][:2]
+        pairs = zip(column.values, wrong.tolist(), strict=True)
+        examples = [repr(value[:80]) for value, bad in pairs if bad][:2]
         text = f"whose {what} id is missing, negative or decimal, such as {' and '.join(examples)}"
         checks.append((text, _of_rows(wrong, column)))
     for what in ("timestamp", "order", "rating"):
