@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.core.errors import DataError
 from harness.limits import read_limits
+from harness.sealing import FINISHED
 
 if TYPE_CHECKING:
     from reports.evidence import Evidence
     from reports.gates.judging import Outcome
-
-_FINISHED = frozenset({"done", "complete", "finished"})
 
 
 class Run(NamedTuple):
@@ -134,4 +133,4 @@ def _unfinished(manifest: dict[str, Any] | None) -> str:
     if manifest is None:
         return "manifest.json is missing, so nothing says that every planned cell was run"
     status = str(manifest.get("status", "unreadable"))
-    return "" if status in _FINISHED else f"the run's status is {status!r}"
+    return "" if status in FINISHED else f"the run's status is {status!r}"

@@ -21,6 +21,8 @@ DONE = "done.json"
 """Last file of a finished cell."""
 FILES = ("scenario.yaml", "refinement.json")
 """Files beside the tables that decide what a verdict means."""
+FINISHED = frozenset({"done", "complete", "finished"})
+"""What a manifest's status may be where every planned cell was run."""
 _TABLES = ("results.parquet", "samples.parquet", "results.json")
 _SHOWN = 5
 OLDER = "written by a version that kept no hash of it"
@@ -160,7 +162,8 @@ def _lost(folder: Path, seal: Mapping[str, Any]) -> list[str]:
     if not isinstance(cells, dict) or not cells:
         return []
     rows, values = cell_counts(folder)
-    gone = [cell for cell in cells if not rows[cell]]
+    # A cell that an unfinished run had not come to was not there to be lost.
+    gone = [cell for cell in cells if _count(cells[cell], 0) and not rows[cell]]
     found = [_gone(gone, len(cells))] if gone else []
     for name, have, place in (("rows", rows, 0), ("values per user", values, 1)):
         found += _fewer(name, {cell: _count(cells[cell], place) for cell in cells}, have, gone)
@@ -186,7 +189,8 @@ def _short_of(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     planned = plan.get("cells") if isinstance(plan, dict) else None
     rows, _ = cell_counts(folder)
     have = sum(1 for cell in rows if cell)
-    if not isinstance(planned, int) or have >= planned:
+    finished = manifest.get("status") in FINISHED
+    if not finished or not isinstance(planned, int) or have >= planned:
         return []
     lost = planned - have
     return [f"{lost} of {planned} planned cells ({lost / planned:.1%}) have no row"]

@@ -116,6 +116,16 @@ def test_a_run_without_a_manifest_passes_no_gate(tmp_path):
         assert found == "inconclusive" and "manifest.json is missing" in why
 
 
+def test_cells_that_a_partial_run_has_not_come_to_are_not_lost(tmp_path):
+    _write(tmp_path, manifest=False)
+    document = sealed(tmp_path, {"status": "partial"}, [*CELLS, "c3"])
+    (tmp_path / "manifest.json").write_bytes(document)
+    assert verify_run(tmp_path).words == ()
+    assert _gate(tmp_path, _limits(tmp_path))[0] == "inconclusive"
+    (tmp_path / "manifest.json").write_text('{"status": "partial", "plan": {"cells": 4}}')
+    assert verify_run(tmp_path).lost == ()
+
+
 def test_an_earlier_versions_run_is_read_with_a_reason(tmp_path):
     _write(tmp_path, manifest=False)
     old = {"status": "done", "plan": {"cells": 3}}
