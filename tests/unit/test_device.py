@@ -70,6 +70,9 @@ def test_a_run_folder_keeps_its_number_format(write: Write, tmp_path: Path) -> N
     path, folder = write(), tmp_path / "run"
     claim(folder, load(path))
     claim(folder, load(path, ["compute.jobs=2"]))
+    # A folder of which nothing was trained would be taken over.
+    (folder / "cells" / "one").mkdir(parents=True)
+    (folder / "cells" / "one" / "done.json").write_text("{}")
     with pytest.raises(ScenarioError, match=r"compute\.precision"):
         claim(folder, load(path, ["compute.precision=bfloat16"]))
 

@@ -166,13 +166,13 @@ def test_manifest_log_and_report_say_it(whole: Path) -> None:
     assert [s["strength"] for s in manifest["refinement"]["c"]["added"]] == added(whole)
     assert manifest["plan"]["cells"] == len(read_results(whole).cell.unique())
     log = (whole / "log.jsonl").read_text()
-    assert "refining c: bound=0.316, norms on fed on movies falls from 0.8" in log
+    assert "refining c: bound=0.316, norms on fed on movies falls from 0.9" in log
     assert "between 0.1 and 1" in log
     assert "c is not refined further: all 3 further strengths are used" in log
     page = build_report(whole).read_text()
     assert "4 strengths of bound were given, 0.01, 0.1, 1 and 10" in page
-    assert "<li>0.316, as norms falls from 0.8" in page
-    assert "On fed on movies: norms falls from 0.8" in page and "between 0.178 and 0.237" in page
+    assert "<li>0.316, as norms falls from 0.9" in page
+    assert "On fed on movies: norms falls from 0.9" in page and "between 0.178 and 0.237" in page
     assert "all 3 further" not in page.split('id="provenance"')[1]
     assert (whole / "figures" / "strengths.csv").read_text().count("utility kept") == 7
 
