@@ -190,7 +190,8 @@ def _client_pairs(
     aggregation = "cohort" if rows == "all" else "touched"
     trimmed = tuple(_trimmed(trim, rows) for trim in trims)
     # Where no target of twenty to forty is shown to anybody, Wilson's interval still ends near 0.1.
-    margin = 0.17 if rows == "all" else 0.03
+    # Twenty targets of which none gains anything leave 0.18 open.
+    margin = 0.2 if rows == "all" else 0.03
     return (
         Pair(attack, lambda: LocalDP(LOCAL_NEUTRAL), (_local(0.1),), skipped),
         Pair(
@@ -223,8 +224,8 @@ TEXT_NEUTRAL = Replacement(
 
 PAIRS: tuple[Pair, ...] = (
     *_server_pairs(RowNorm, (1e-3, 1e-2, 3e-2, 1e-1, 1.0)),
-    # No hit among 64 users who return in three seeds leaves 0.057 open.
-    *_server_pairs(SpanCheck, (1e-5, 1e-4, 1e-3, 1e-1), margin=0.05),
+    # No hit among 60 users who return in three seeds leaves 0.061 open.
+    *_server_pairs(SpanCheck, (1e-5, 1e-4, 1e-3, 1e-1), margin=0.07),
     *_client_pairs(_promotion, (1.0, 0.1), "all", (0.25, 0.45), {}),
     *_client_pairs(
         _shift, (1.0, 0.01), "touched", (0.25,), {3: INSIDE_THE_SPREAD, 4: INSIDE_THE_SPREAD}

