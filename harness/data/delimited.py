@@ -23,6 +23,8 @@ from harness.data.files import as_utf8, lines_of, read_bytes
 DELIMITERS = (",", "\t", ";", "|")
 MAX_COLUMNS = 10_000
 _BLANK = re.compile(rb"(?:[ \t\f\v]*\n)+")
+_NO_ROWS = ("Empty CSV", "Could not skip initial")
+"""What pyarrow says of a file that ends with its header, with and without a line end."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def _parse(
             ),
         )
     except pa.ArrowInvalid as error:
-        if "Empty CSV" not in str(error):
+        if not any(said in str(error) for said in _NO_ROWS):
             raise DataError(f"{path}: {' '.join(str(error).split())[:200]}") from error
         return {name: pa.array([], pa.string()) for name in names}, malformed
     table = table.unify_dictionaries().combine_chunks()

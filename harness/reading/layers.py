@@ -125,7 +125,8 @@ def _put(node: Node, step: str, value: Node, mark: Mark, target: str) -> list[Pr
 
 
 def _index(values: list[Node], step: str) -> bool:
-    return step.isascii() and step.isdigit() and int(step) < len(values)
+    # Python refuses to convert integers of thousands of digits.
+    return step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(values)
 
 
 def _nowhere(node: Node, step: str) -> str:

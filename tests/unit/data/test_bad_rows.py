@@ -167,3 +167,9 @@ def test_every_row_bad(tmp_path: Path) -> None:
     write(tmp_path / "interactions.csv.gz", HEAD + "a,x,nan,1\n")
     with pytest.raises(DataError, match="no good row is left of 1"):
         read(DatasetConfig(path=str(tmp_path), on_bad="drop"))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_a_header_alone_is_said_with_or_without_a_line_end(tmp_path: Path, end: str) -> None:
+    with pytest.raises(DataError, match=r"only a header, no rows; columns seen: 'user_id'"):
+        folder(tmp_path, f"user_id,item_id{end}")
