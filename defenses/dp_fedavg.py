@@ -50,6 +50,7 @@ from defenses.accounting import (
     calibrate,
     epsilon_spent,
 )
+from defenses.budget_doubts import budget_doubts
 from defenses.clipping import clip_update
 from defenses.server_optimizer import ServerOptimizer, server_step
 from harness.core.averaging import RunningSum
@@ -129,14 +130,15 @@ class DPFedAvg(Defense):
                 config.accountant,
             )
 
+    def doubts(self) -> list[str]:
+        """Warn about budgets that mean little anywhere."""
+        return budget_doubts("dp_fedavg", self.config.epsilon, self.config.delta)
+
     def check(self, federation: Federation, malicious_fraction: float) -> list[str]:
-        """Warn about budgets that mean little."""
-        found: list[str] = []
+        """Warn about a delta that means little in this population."""
         if self._delta(federation) > 1 / federation.num_clients:
-            found.append("dp_fedavg: delta above 1/num_clients allows giving one client away")
-        if self.config.epsilon is not None and self.config.epsilon > 10:
-            found.append(f"dp_fedavg: epsilon {self.config.epsilon:g} is hardly a guarantee")
-        return found
+            return ["dp_fedavg: delta above 1/num_clients allows giving one client away"]
+        return []
 
     def on_client(self, message: M, federation: Federation, seeds: Seeds) -> M:
         """Clip every client's whole update."""

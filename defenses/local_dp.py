@@ -39,6 +39,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from defenses.analytic_gaussian import epsilon_of, mu_of
+from defenses.budget_doubts import budget_doubts
 from defenses.clipping import clip_update
 from defenses.server_optimizer import ServerOptimizer, server_step
 from harness.core.defense import Defense, Federation, Memory, PrivacyBudget
@@ -126,6 +127,10 @@ class LocalDP(Defense):
         assert config.epsilon is not None
         mu = mu_of(config.epsilon, self._delta(federation))
         self._noise_multiplier = 2 * math.sqrt(self._releases(federation)) / mu
+
+    def doubts(self) -> list[str]:
+        """Warn about budgets that mean little anywhere."""
+        return budget_doubts("local_dp", self.config.epsilon, self.config.delta)
 
     def check(self, federation: Federation, malicious_fraction: float) -> list[str]:
         """Warn about budgets that mean little, and about clients that the claim leaves out."""

@@ -17,9 +17,12 @@ from harness.core.defense import Defense
 from harness.core.messages import Message, Silence
 from harness.core.registry import ATTACKS, DEFENSES, SYSTEMS
 from harness.core.system import System
-from harness.plugins import PluginSpec
+from harness.plugins import PluginSpec, build
 from harness.reading.references import NONE
 from harness.scenario import LanguageCells, PluginEntry, Scenario, SystemEntry
+
+DOUBTS_SHOWN = 4
+"""Warnings on one entry of the defences; a sweep may have thousands."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,17 @@ def attacks_of(scenario: Scenario) -> tuple[list[PluginSpec], list[PluginSpec]]:
     specs = [_spec(label, entry) for label, entry in scenario.attacks.items()]
     poisoning = [s for s in specs if issubclass(ATTACKS.get(s.use), PoisoningAttack)]
     return poisoning, [s for s in specs if s not in poisoning]
+
+
+def doubts_of(scenario: Scenario) -> Iterator[str]:
+    """Yield what a scenario's defences say of their settings, whatever federation they meet."""
+    for label, entry in scenario.defenses.items():
+        parts = [part.model_dump(mode="json") for part in entry.parts]
+        specs = (spec for arm in arms_of(label, parts) for spec in arm.parts)
+        found = list(dict.fromkeys(said for s in specs for said in build(DEFENSES, s).doubts()))
+        yield from (f"{label}: {said}" for said in found[:DOUBTS_SHOWN])
+        if len(found) > DOUBTS_SHOWN:
+            yield f"{label}: {len(found) - DOUBTS_SHOWN} more such warnings on its other settings"
 
 
 def language_trained(language: LanguageCells | None, arm: str, attack: str, seed: int) -> bool:

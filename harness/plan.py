@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.cells import Cell, Noisy, NotRun, make_cell
-from harness.grid import Combination, attacks_of, grid_of, language_trained
+from harness.grid import Combination, attacks_of, doubts_of, grid_of, language_trained
 from harness.reading.references import NONE
 from harness.scenario import Scenario
 
@@ -115,3 +115,4 @@ def warnings_of(scenario: Scenario) -> Iterator[str]:
         named = entry.language_cells.seeds if entry.language_cells else None
         if named and not set(named) & set(scenario.seeds):
             yield f"language_cells of {label} names no seed of the scenario: never trained"
+    yield from doubts_of(scenario)

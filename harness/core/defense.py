@@ -121,8 +121,12 @@ class Defense(Component):
     def setup(self, federation: Federation) -> None:
         """Calibrate to the federation, before the first round."""
 
+    def doubts(self) -> list[str]:
+        """Return warnings about settings that hold for every federation."""
+        return []
+
     def check(self, federation: Federation, malicious_fraction: float) -> list[str]:
-        """Return warnings about settings outside the rule's theory."""
+        """Return warnings about settings outside the rule's theory in this federation."""
         return []
 
     def on_data(self, plan: DataPlan) -> DataPlan:

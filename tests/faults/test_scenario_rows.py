@@ -1,7 +1,8 @@
-"""Rows 12, 22 and 23 of the table of faults: paths, sizes and numbers that no run can mean."""
+"""Rows 12, 16, 22 and 23 of the table of faults: paths, sizes and numbers that no run can mean."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,3 +182,34 @@ def test_every_integer_a_scenario_may_give_has_a_largest_value() -> None:
     ]
     assert found == []
     assert list(unbounded({"properties": {"n": {"type": "integer", "minimum": 0}}}))
+
+
+@pytest.mark.parametrize("use", ["dp_fedavg", "local_dp"])
+@pytest.mark.parametrize("verb", ["validate", "plan"])
+def test_row_16_a_budget_that_means_nothing_anywhere_is_said(
+    verb: str, use: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path)
+    swept = "[1.0, 8.0, 100.0, 101.0, 102.0, 103.0]"
+    budget = f"{{use: {use}, epsilon: {swept}, noise_multiplier: null, delta: 0.5}}"
+    assert main([verb, str(path), "-S", f"defenses.dp={budget}", "--json"]) == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    said = [warning for warning in warnings if warning.startswith("dp: ")]
+    assert len(said) == 5 and said[1] == f"dp: {use}: epsilon 100 is hardly a guarantee"
+    assert "delta 0.5 allows giving away one client in 2 whole" in said[0]
+    assert said[-1] == "dp: 1 more such warnings on its other settings"
+    capsys.readouterr()
+    mended = f"{{use: {use}, epsilon: 8.0, noise_multiplier: null, delta: 1.0e-5}}"
+    assert main([verb, str(path), "-S", f"defenses.dp={mended}", "--json"]) == 0
+    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    assert not [warning for warning in warnings if warning.startswith("dp: ")]
+
+
+@pytest.mark.parametrize("delta", ["0", "1", "1.5", "-0.1", ".nan"])
+@pytest.mark.parametrize("use", ["dp_fedavg", "local_dp"])
+def test_row_16_a_delta_that_is_no_probability_is_refused(
+    use: str, delta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = f"{{use: {use}, delta: {delta}}}"
+    assert main(["validate", str(write(tmp_path)), "-S", f"defenses.dp={budget}"]) == 2
+    assert "defenses.dp" in capsys.readouterr().err

@@ -209,7 +209,11 @@ def test_dp_configuration_errors():
         DPFedAvg().setup(replace(FEDERATION, num_clients=1, cohort_size=1))
     with pytest.raises(RunError, match="setup"):
         DPFedAvg().spent(FEDERATION)
-    assert DPFedAvg(epsilon=50.0, delta=0.5).check(FEDERATION, 0.0)
+    assert "epsilon 50 is hardly" in DPFedAvg(epsilon=50.0).doubts()[0]
+    for defense in (DPFedAvg(delta=0.5), LocalDP(delta=0.5)):
+        assert "one client in 2 whole" in defense.doubts()[0]
+    assert not DPFedAvg(epsilon=10.0, delta=0.0099).doubts() + DPFedAvg().doubts()
+    assert not LocalDP().doubts()
     assert "delta above" in DPFedAvg(delta=0.5).check(FEDERATION, 0.0)[0]
     assert "delta above" in LocalDP(delta=0.5).check(FEDERATION, 0.0)[0]
     assert not DPFedAvg(epsilon=8.0).check(FEDERATION, 0.0)
