@@ -30,13 +30,8 @@ ROWS = [
     (f"u{u}", f"i{(u + t) % 7}", 5, 1_600_000_000 + u * 100 + t) for u in range(4) for t in range(4)
 ]
 FLAGS = "|".join("0" for _ in MOVIELENS_GENRES)
-REVIEWS = [
-    {"reviewerID": u, "asin": i, "overall": float(r), "unixReviewTime": t} for u, i, r, t in ROWS
-]
-PRODUCTS = [
-    {"asin": f"i{i}", "title": f"Ball {i}", "category": ["Sports", "Balls"], "brand": "B"}
-    for i in range(7)
-]
+REVIEWS = [dict(reviewerID=u, asin=i, overall=5.0, unixReviewTime=t) for u, i, _, t in ROWS]
+PRODUCTS = [dict(asin=f"i{i}", title=f"Ball {i}", category=["A", "B"]) for i in range(7)]
 FORMATS: dict[str, dict[str, str]] = {
     "folder": {
         "interactions.csv": "user_id,item_id,rating,timestamp\n"

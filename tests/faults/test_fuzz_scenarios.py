@@ -185,7 +185,7 @@ def texts(draw: Any) -> str:
                 start, end = draw(st.sampled_from(found)).span()
                 text = text[:start] + draw(VALUES if kind == "value" else KEYS) + text[end:]
         elif kind == "line":
-            lines = text.splitlines(keepends=True)
+            lines: list[str] = list(text.splitlines(keepends=True))
             at, to = (draw(st.integers(0, max(len(lines) - 1, 0))) for _ in range(2))
             how = draw(st.sampled_from(["remove", "double", "move", "indent"]))
             line = lines[at : at + 1]
