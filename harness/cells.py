@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from harness.arms import Arm
@@ -13,6 +14,7 @@ from harness.core.device import ON_CPU, Arithmetic
 from harness.core.params import Params
 from harness.core.registry import ATTACKS
 from harness.plugins import PluginSpec
+from harness.reading.paths import as_written
 from harness.settings import Evaluation, Limits, Record, Targets
 
 TRAINING_FORMAT = 2
@@ -119,14 +121,15 @@ def digest(data: Any) -> str:
     return hashlib.sha256(canonical(data).encode()).hexdigest()
 
 
-def make_cell(**fields: Any) -> Cell:
+def make_cell(written: Mapping[str, str], **fields: Any) -> Cell:
     """Return a cell with its training key and its id filled in.
 
     Args:
+        written: absolute path to the form in which it is part of the keys, wherever data lie.
         fields: those of :class:`Cell` without ``id`` and ``training``.
     """
     draft = Cell(id="", training="", **fields)
-    draft = draft.model_copy(update={"training": training_key(draft)})
+    draft = draft.model_copy(update={"training": training_key(draft, written)})
     content = draft.model_dump(mode="json")
     if draft.arithmetic == ON_CPU:
         del content["arithmetic"]
@@ -140,11 +143,16 @@ def make_cell(**fields: Any) -> Cell:
         f"s{draft.seed}",
     ]
     words = re.sub(r"[^a-z0-9._]+", "-", "-".join(name).lower()).strip("-.")[:90]
-    return draft.model_copy(update={"id": f"{words}-{digest(content)[:8]}"})
+    return draft.model_copy(update={"id": f"{words}-{digest(as_written(content, written))[:8]}"})
 
 
-def training_key(cell: Cell) -> str:
-    """Return the SHA-256 of what affects the training: no label, no attack that only reads."""
+def training_key(cell: Cell, written: Mapping[str, str]) -> str:
+    """Return the SHA-256 of what affects the training: no label, no attack that only reads.
+
+    Args:
+        cell: with absolute paths.
+        written: absolute path to the form that counts.
+    """
     poisoning: dict[str, Any] | None = None
     if cell.poisoning is not None:
         attack = ATTACKS.get(cell.poisoning.use)
@@ -154,21 +162,20 @@ def training_key(cell: Cell) -> str:
             "malicious": cell.malicious,
             "targets": cell.targets.model_dump(mode="json") if targeted else None,
         }
-    return digest(
-        {
-            "format": TRAINING_FORMAT,
-            "dataset": cell.dataset,
-            "target_domain_only": cell.target_domain_only,
-            "system": _plugin(cell.system),
-            "defense": [_plugin(part) for part in cell.defense.parts],
-            "poisoning": poisoning,
-            "noisy": cell.noisy.model_dump(mode="json") if cell.noisy.fraction else None,
-            "seed": cell.seed,
-            "language": cell.language,
-            **({} if cell.limits.norm_ratio is None else {"norm_ratio": cell.limits.norm_ratio}),
-            **({} if cell.arithmetic == ON_CPU else {"arithmetic": list(cell.arithmetic)}),
-        }
-    )
+    content = {
+        "format": TRAINING_FORMAT,
+        "dataset": cell.dataset,
+        "target_domain_only": cell.target_domain_only,
+        "system": _plugin(cell.system),
+        "defense": [_plugin(part) for part in cell.defense.parts],
+        "poisoning": poisoning,
+        "noisy": cell.noisy.model_dump(mode="json") if cell.noisy.fraction else None,
+        "seed": cell.seed,
+        "language": cell.language,
+        **({} if cell.limits.norm_ratio is None else {"norm_ratio": cell.limits.norm_ratio}),
+        **({} if cell.arithmetic == ON_CPU else {"arithmetic": list(cell.arithmetic)}),
+    }
+    return digest(as_written(content, written))
 
 
 def _plugin(spec: PluginSpec) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def scenario_schema() -> Schema:
     models = _Models()
     form = models.of(Scenario)
     sections = {
+        "paths_from": {"type": "string", "description": "where relative paths start"},
         "extends": {"type": "string", "description": "scenario file that this one builds on"},
         "datasets": _labelled(form, "datasets", models.reference(dataset_model())),
         "systems": _labelled(form, "systems", _systems(models)),

@@ -74,6 +74,7 @@ def _maker(scenario: Scenario) -> Callable[[Combination, float, float, int], Cel
         dataset = scenario.datasets[one.dataset_label]
         attack = one.poisoning.label if one.poisoning else NONE
         return make_cell(
+            scenario.written,
             system=one.system,
             anchor=one.anchor,
             dataset_label=one.dataset_label,

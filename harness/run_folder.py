@@ -16,6 +16,7 @@ from typing import Any
 from harness.core.errors import DataError, HarnessError, RunError, ScenarioError
 from harness.files import write_atomic
 from harness.pidlock import held
+from harness.reading.paths import PATHS_FROM
 from harness.reading.source import read_yaml
 from harness.results import read_results
 from harness.scenario import Scenario
@@ -71,22 +72,26 @@ def claim(folder: Path, scenario: Scenario, say: Callable[[str], None] = lambda 
     path = folder / SCENARIO
     if path.exists():
         stored = read_yaml(path).root.plain()
-        different = sorted(_differences(stored, json.loads(json.dumps(scenario.plain()))))
+        start = stored.pop(PATHS_FROM, "") if isinstance(stored, dict) else ""
+        different = sorted(_differences(stored, json.loads(json.dumps(scenario.identity()))))
         if different and not _anything_trained(folder):
             say(f"{folder} held another scenario, of which nothing was trained; it is replaced")
             shutil.rmtree(folder / "cells", ignore_errors=True)
             for name in (RESULTS, "results.json", "samples.parquet", MANIFEST, "report.html"):
                 (folder / name).unlink(missing_ok=True)
-            write_atomic(path, scenario.resolved_yaml().encode())
+            write_atomic(path, scenario.resolved_yaml(folder).encode())
         elif different:
             raise ScenarioError(
                 f"{folder} holds another scenario; it differs in {', '.join(different[:5])}"
                 f"{' …' if len(different) > 5 else ''}. Give another folder with --out"
             )
+        elif scenario.written and start != scenario.starts_at(folder):
+            # The study was moved, or the run from beside it: its paths now start elsewhere.
+            write_atomic(path, scenario.resolved_yaml(folder).encode())
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, scenario.resolved_yaml().encode())
+        write_atomic(path, scenario.resolved_yaml(folder).encode())
     except OSError as error:
         raise RunError(f"{folder}: {error.strerror or error}") from error
 

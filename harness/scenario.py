@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, StringConstraints, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
@@ -18,6 +18,7 @@ from harness.core.params import Params
 from harness.plugins import load_plugins
 from harness.reading.explain import explain, newer, place, unexplained
 from harness.reading.layers import read_layers
+from harness.reading.paths import PATHS_FROM, as_written, paths_from
 from harness.reading.problems import InvalidScenario
 from harness.reading.references import check_references
 from harness.reading.resolve import resolve
@@ -92,6 +93,13 @@ class Scenario(Params):
     record: Record = Record()
     compute: Compute = Compute()
     limits: Limits = Limits()
+    _folder: str = PrivateAttr(default="")
+    _written: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
+
+    @property
+    def written(self) -> Mapping[str, str]:
+        """Absolute path to its form relative to the scenario's folder, where it was given so."""
+        return self._written
 
     @model_validator(mode="after")
     def _something_to_run(self) -> Scenario:
@@ -113,12 +121,28 @@ class Scenario(Params):
         data["defenses"] = {label: _given(entry) for label, entry in data["defenses"].items()}
         return data
 
-    def resolved_yaml(self) -> str:
-        """Return YAML that loads to this same scenario."""
+    def identity(self) -> dict[str, Any]:
+        """Return the scenario with paths as written: the same wherever its folder lies."""
+        return as_written(self.plain(), self._written)
+
+    def starts_at(self, folder: Path) -> str:
+        """Return where the written paths start, for a copy of the scenario in ``folder``."""
+        return paths_from(self._folder, folder)
+
+    def resolved_yaml(self, folder: Path | None = None) -> str:
+        """Return YAML that loads to this same scenario.
+
+        Args:
+            folder: where it is to be kept, so that paths are written relative; None writes them in
+                full.
+        """
+        data = self.plain()
+        if folder is not None and self._written:
+            data = {PATHS_FROM: self.starts_at(folder), **self.identity()}
         writer = YAML()
         writer.width = 100
         stream = io.StringIO()
-        writer.dump(_quoted(self.plain()), stream)
+        writer.dump(_quoted(data), stream)
         return stream.getvalue()
 
 
@@ -149,9 +173,9 @@ def _quoted(value: Any) -> Any:
 def scenario_hash(scenario: Scenario) -> str:
     """Return the SHA-256 of the resolved content, without what of ``compute`` changes no result.
 
-    Device and number format count only where they are not the default.
+    Device and number format count only where they are not the default. Paths count as written.
     """
-    data = scenario.plain()
+    data = scenario.identity()
     del data["compute"]
     if changed := changes_bytes(scenario.compute.model_dump(mode="json")):
         data["compute"] = changed
@@ -170,7 +194,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
         ScenarioError: with every problem that was found, one a line.
     """
     load_plugins()
-    root, problems = read_layers(Path(path), overrides)
+    document = read_layers(Path(path), overrides)
+    root, problems = document.root, document.problems
     raw = root.plain()
     if later := newer(raw, SCHEMA):
         raise InvalidScenario(place([later], root))
@@ -186,4 +211,6 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     found = [*problems, *unexplained(place(findings, root), problems)]
     if found or scenario is None:
         raise InvalidScenario(sorted(found))
+    if document.written:  # without relative paths it matters not where a scenario lies
+        scenario._folder, scenario._written = document.folder, dict(document.written)
     return scenario

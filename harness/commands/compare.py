@@ -114,13 +114,14 @@ def _text(comparison: Comparison, form: Format, *, only_changed: bool) -> str:
 
 def _changed_keys(a: Path, b: Path) -> list[str]:
     """Name the keys in which two resolved scenarios differ, where both can be read."""
+    from harness.reading.paths import PATHS_FROM
     from harness.reading.source import read_yaml
 
     try:
         sides = [read_yaml(path).root.plain() for path in (a, b)]
     except ScenarioError:
         return []
-    keys = sorted(_differing(*sides))
+    keys = sorted(key for key in _differing(*sides) if key != PATHS_FROM)
     if not keys:
         return []
     more = f" and {len(keys) - _MAX_KEYS} more" if len(keys) > _MAX_KEYS else ""

@@ -74,7 +74,7 @@ def _write(
     except OSError as error:
         raise DataError(f"{out}: {error.strerror or error}") from error
     scenario = load(folder / SCENARIO, [f"evaluation.bootstrap={draws}"])
-    write_atomic(out / SCENARIO, scenario.resolved_yaml().encode())
+    write_atomic(out / SCENARIO, scenario.resolved_yaml(out).encode())
     write_results(out, found.rows, samples)
     manifest = read_manifest(folder)
     if manifest is not None:

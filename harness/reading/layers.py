@@ -6,12 +6,13 @@ stands at its path. Relative paths start where :mod:`harness.reading.paths` says
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.core.errors import shown_path
 from harness.reading.compose import Node
-from harness.reading.paths import OVERRIDE, make_absolute
+from harness.reading.paths import OVERRIDE, PATHS_FROM, make_absolute
 from harness.reading.problems import InvalidScenario, Mark, Problem, suggest
 from harness.reading.source import Document, parse_yaml, read_yaml
 
@@ -28,22 +29,35 @@ def read_layers(path: Path, overrides: Sequence[str] = ()) -> Document:
     Raises:
         ScenarioError: a file that can't be read, a cycle of ``extends``, a malformed override.
     """
-    document = _read_chain(path, ())
+    document = _read_chain(path, (), None)
     problems = list(document.problems)
     for override in overrides:
         problems += _apply(document.root, override)
-    make_absolute(document.root)
-    return Document(document.root, tuple(problems))
+    typed = make_absolute(document.root, "", document.folder)
+    return Document(document.root, tuple(problems), document.folder, {**document.written, **typed})
 
 
-def _read_chain(path: Path, chain: tuple[Path, ...]) -> Document:
+def _start(path: Path, root: Node) -> str:
+    """Return the absolute folder at which a file's relative paths start."""
+    given = root.value.get(PATHS_FROM) if isinstance(root.value, dict) else None
+    below = "" if given is None else given.value
+    if given is not None and (not isinstance(below, str) or "\0" in below):
+        raise InvalidScenario([Problem(given.mark, PATHS_FROM, "must be the path of a folder")])
+    return os.path.abspath(path.parent / str(below))
+
+
+def _read_chain(path: Path, chain: tuple[Path, ...], base: str | None) -> Document:
     document = read_yaml(path)
     root = document.root
     if not isinstance(root.value, dict):
         raise InvalidScenario([Problem(root.mark, "", "a scenario is a mapping of keys to values")])
+    start = _start(path, root)
+    base = start if base is None else base
+    written = make_absolute(root, start, base)
+    root.value.pop(PATHS_FROM, None)
     parent = root.value.pop("extends", None)
     if parent is None:
-        return document
+        return Document(root, document.problems, base, written)
     chain = (*chain, path.resolve())
     if not isinstance(parent.value, str):
         raise _wrong(parent, "must be the path of a scenario file")
@@ -61,9 +75,10 @@ def _read_chain(path: Path, chain: tuple[Path, ...]) -> Document:
         raise _wrong(parent, f"more than {MAX_CHAIN} files extend each other")
     if not there:
         raise _wrong(parent, f"no such file: {shown_path(target)}")
-    base = _read_chain(target, chain)
-    _merge(base.root, root)
-    return Document(base.root, base.problems + document.problems)
+    below = _read_chain(target, chain, base)
+    _merge(below.root, root)
+    problems = below.problems + document.problems
+    return Document(below.root, problems, base, {**below.written, **written})
 
 
 def _wrong(node: Node, message: str) -> InvalidScenario:
@@ -92,7 +107,7 @@ def _apply(root: Node, override: str) -> list[Problem]:
     if not equals or not all(steps):
         return [Problem(mark, "", "an override is written path.to.key=VALUE")]
     try:
-        value, problems = parse_yaml(text or "null", mark.file)
+        value, problems, *_ = parse_yaml(text or "null", mark.file)
     except InvalidScenario as error:
         return list(error.problems)
     node = root

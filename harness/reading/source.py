@@ -5,7 +5,9 @@ No Python object is ever constructed from a tag: the parser's events are compose
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ruamel.yaml import YAML
@@ -25,10 +27,14 @@ class Document(NamedTuple):
     Attributes:
         root: its value.
         problems: what was skipped over in it, such as duplicate keys.
+        folder: absolute folder at which a scenario's relative paths start.
+        written: absolute path to its written form, of the paths that were relative.
     """
 
     root: Node
     problems: tuple[Problem, ...]
+    folder: str = ""
+    written: Mapping[str, str] = MappingProxyType({})
 
 
 def read_yaml(path: Path, what: str = "scenario") -> Document:

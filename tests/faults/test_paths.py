@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import ScenarioError
+from harness.plan import expand
+from harness.run_folder import claim
 from harness.scenario import load, scenario_hash
 
 BASE = """
@@ -42,9 +45,63 @@ def test_a_path_starts_at_its_file(study: Path, monkeypatch: pytest.MonkeyPatch)
     assert scenario_hash(beside) == scenario_hash(from_elsewhere)
     run = study / "runs" / "n"
     run.mkdir(parents=True)
-    (run / "scenario.yaml").write_text(beside.resolved_yaml())
+    (run / "scenario.yaml").write_text(beside.resolved_yaml(run))
     monkeypatch.chdir("/")
     assert load(run / "scenario.yaml") == beside
+
+
+def keys(file: Path) -> list[tuple[str, str]]:
+    return [(cell.id, cell.training) for cell in expand(load(file)).cells]
+
+
+def test_a_study_elsewhere_is_the_same_study(study: Path, tmp_path: Path) -> None:
+    (study / "enc").mkdir()
+    (study / "s.yaml").write_text(BASE % ("data", "./enc"))
+    other = tmp_path / "deep" / "copy"
+    shutil.copytree(study, other)
+    assert path_of(load(study / "s.yaml")) != path_of(load(other / "s.yaml"))
+    assert scenario_hash(load(study / "s.yaml")) == scenario_hash(load(other / "s.yaml"))
+    assert keys(study / "s.yaml") == keys(other / "s.yaml")
+    (other / "s.yaml").write_text(BASE % ("../data", "./enc"))
+    before, after = keys(study / "s.yaml")[0], keys(other / "s.yaml")[0]
+    assert before[0] != after[0] and before[1] != after[1]
+    assert scenario_hash(load(study / "s.yaml")) != scenario_hash(load(other / "s.yaml"))
+
+
+def test_a_path_given_in_full_is_part_of_who_it_is(study: Path) -> None:
+    relative = keys(study / "s.yaml")
+    (study / "s.yaml").write_text(BASE % (study / "data", "minilm-l6"))
+    assert keys(study / "s.yaml") != relative
+
+
+@pytest.mark.parametrize("run", ["study/runs/n", "study-runs/n"])
+def test_a_run_moves_with_its_study(study: Path, tmp_path: Path, run: str) -> None:
+    (study / "enc").mkdir()
+    (study / "s.yaml").write_text(BASE % ("data", "./enc"))
+    both = tmp_path / "both"
+    both.mkdir()
+    study.rename(both / "study")
+    scenario = load(both / "study" / "s.yaml")
+    claim(both / run, scenario)
+    kept = load(both / run / "scenario.yaml")
+    assert kept == scenario and scenario_hash(kept) == scenario_hash(scenario)
+    moved = both.rename(tmp_path / "moved")
+    kept = load(moved / run / "scenario.yaml")
+    assert kept == load(moved / "study" / "s.yaml")
+    assert path_of(kept) == str(moved / "study" / "data")
+    assert kept.systems["s"].params["encoder"] == str(moved / "study" / "enc")
+    (moved / run / "cells" / "c" / "rounds" / "1").mkdir(parents=True)
+    claim(moved / run, load(moved / "study" / "s.yaml"))
+    assert keys(moved / run / "scenario.yaml") == keys(moved / "study" / "s.yaml")
+
+
+def test_a_run_left_behind_follows_the_study_that_claims_it(study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "far" / "away" / "n"
+    claim(run, load(study / "s.yaml"))
+    (run / "cells" / "c" / "rounds" / "1").mkdir(parents=True)
+    moved = study.rename(tmp_path / "elsewhere" / "study")
+    claim(run, load(moved / "s.yaml"))
+    assert path_of(load(run / "scenario.yaml")) == str(moved / "data")
 
 
 def test_each_file_of_a_chain_has_its_own_folder(study: Path) -> None:
