@@ -136,14 +136,16 @@ class Scenario(Params):
             folder: where it is to be kept, so that paths are written relative; None writes them in
                 full.
         """
-        data = self.plain()
+        data, start = self.plain(), ""
         if folder is not None and self._written:
-            data = {PATHS_FROM: self.starts_at(folder), **self.identity()}
+            # One line, and the first: a seal of the file leaves it out.
+            start = f"{PATHS_FROM}: {json.dumps(self.starts_at(folder), ensure_ascii=False)}\n"
+            data = self.identity()
         writer = YAML()
         writer.width = 100
         stream = io.StringIO()
         writer.dump(_quoted(data), stream)
-        return stream.getvalue()
+        return start + stream.getvalue()
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import sealing
 from harness.core.errors import ScenarioError
 from harness.plan import expand
 from harness.run_folder import claim
@@ -102,6 +103,16 @@ def test_a_run_left_behind_follows_the_study_that_claims_it(study: Path, tmp_pat
     moved = study.rename(tmp_path / "elsewhere" / "study")
     claim(run, load(moved / "s.yaml"))
     assert path_of(load(run / "scenario.yaml")) == str(moved / "data")
+
+
+def test_a_seal_leaves_out_where_paths_start_and_nothing_else(tmp_path: Path) -> None:
+    def seal(text: str) -> str:
+        (tmp_path / "scenario.yaml").write_text(text)
+        return sealing._hash(tmp_path / "scenario.yaml")
+
+    assert seal('paths_from: ".."\nname: a\n') == seal('paths_from: "/x"\nname: a\n')
+    assert seal('paths_from: ".."\nname: a\n') != seal('paths_from: ".."\nname: b\n')
+    assert seal('name: a\npaths_from: ".."\n') != seal('name: a\npaths_from: "/x"\n')
 
 
 def test_each_file_of_a_chain_has_its_own_folder(study: Path) -> None:
