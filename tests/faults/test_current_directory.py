@@ -95,8 +95,8 @@ def test_workers_do_not_search_the_current_directory(place: Path) -> None:
 @pytest.mark.slow
 def test_a_foreign_package_that_is_imported_already_is_named(place: Path) -> None:
     code = (
-        "import sys; sys.path.insert(0, ''); import models; from harness.cli import main; "
-        "sys.exit(main(['validate', 's.yaml']))"
+        "import sys, models; del sys.path[0]; "
+        "from harness.cli import main; sys.exit(main(['validate', 's.yaml']))"
     )
     done = python(place, "-c", code)
     assert done.returncode == 4
