@@ -33,7 +33,6 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
-from scipy.stats import beta
 from torch import Tensor
 
 from attacks.row_norm import updates
@@ -180,5 +179,7 @@ def chance_residual(span: Span, num_items: int, false_alarm: float) -> float:
     The squared residual of an isotropic direction is Beta(corank/2, rank/2); the union bound over
     the catalogue divides the probability by ``num_items``.
     """
+    from scipy.stats import beta  # slow: not at every start
+
     corank = span.complement.shape[1]
     return float(beta.ppf(false_alarm / num_items, corank / 2, span.rank / 2)) ** 0.5

@@ -10,9 +10,6 @@ import warnings
 from functools import lru_cache
 from typing import Any
 
-from opacus.accountants import create_accountant
-from opacus.accountants.utils import get_noise_multiplier
-
 from harness.core.errors import ScenarioError
 
 TOLERANCE = 1e-3
@@ -42,6 +39,8 @@ def calibrate(epsilon: float, delta: float, rate: float, steps: int, accountant:
     Raises:
         ScenarioError: no noise meets the budget.
     """
+    from opacus.accountants.utils import get_noise_multiplier  # slow: not at every start
+
     with warnings.catch_warnings():
         # The search passes through noise levels whose best Rényi order is the end of the grid.
         warnings.filterwarnings("ignore", message="Optimal order")
@@ -70,6 +69,8 @@ def epsilon_spent(z: float, delta: float, rate: float, steps: int, accountant: s
     Raises:
         ScenarioError: the accountant's arithmetic does not stand these numbers.
     """
+    from opacus.accountants import create_accountant  # slow: not at every start
+
     ledger = create_accountant(accountant)
     ledger.history = [(z, rate, steps)]
     with warnings.catch_warnings():

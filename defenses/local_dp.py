@@ -35,7 +35,6 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 from pydantic import Field, model_validator
-from scipy.stats import binom
 from torch import Tensor
 
 from defenses.analytic_gaussian import epsilon_of, mu_of
@@ -222,6 +221,8 @@ class LocalDP(Defense):
 
     def _releases(self, federation: Federation) -> int:
         """Return how many of a client's rounds the budget covers."""
+        from scipy.stats import binom  # slow: not at every start
+
         rounds, wanted = federation.num_rounds, self.config.releases
         if wanted == "every round":
             return max(1, rounds)
@@ -231,6 +232,8 @@ class LocalDP(Defense):
 
     def _covered(self, federation: Federation) -> float:
         """Return the share of clients whose rounds the budget covers."""
+        from scipy.stats import binom
+
         rate = federation.sampling_rate
         return float(binom.cdf(self._releases(federation), federation.num_rounds, rate))
 

@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import DynamicCache
 
 from harness.core.system import Answers
 from models.llm_model import SoftPromptLLM
@@ -114,6 +113,8 @@ def generate(
 def _continue(
     model: Any, prompts: list[Tensor], stop: Sequence[int], max_new_tokens: int
 ) -> list[list[int]]:
+    from transformers import DynamicCache  # slow: not at every start
+
     width = max(len(p) for p in prompts)
     embeds = torch.stack([F.pad(p, (0, 0, width - len(p), 0)) for p in prompts])
     device = embeds.device
@@ -149,6 +150,8 @@ def score_candidates(
 
     The prompt runs once; its key-value cache is repeated for the candidates.
     """
+    from transformers import DynamicCache  # slow: not at every start
+
     rows = []
     for q, items in enumerate(candidates):
         listed = [int(i) for i in items]

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache
 
-from harness.language.kvcache import growing_cache
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 SHRINK_AT = 0.8
 """Finished rows leave the batch once at most this share is left: each time copies the cache."""
@@ -73,6 +73,8 @@ def encode_prefix(model: Any, tokens: Sequence[int]) -> Prefix:
     """
     if not tokens:
         return Prefix(0, None)
+    from transformers import DynamicCache  # slow: not at every start
+
     cache = DynamicCache(config=model.config)
     ids = torch.tensor([list(tokens)], device=model.device)
     model(input_ids=ids, past_key_values=cache, logits_to_keep=1)
@@ -172,6 +174,8 @@ def decode_batch(
     Returns:
         New token ids per prompt, including the one that ended it.
     """
+    from harness.language.kvcache import growing_cache  # slow: not at every start
+
     rows = _Rows(len(own), max_new_tokens, finished)
     ids, mask = (t.to(model.device) for t in _left_padded(own, pad))
     past = mask.new_ones(len(own), prefix.length)

@@ -9,7 +9,6 @@ import torch
 
 from harness.core.device import Device
 from harness.core.errors import AssetError
-from harness.language import attention
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 """Number format; ``auto`` is `cpu_dtype`."""
@@ -45,7 +44,10 @@ def load_llm(
     Raises:
         AssetError: it is no model that ``transformers`` can load.
     """
+    # Slow to import, and most commands need no language model.
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from harness.language import attention
 
     attention.register()
     local = Path(source).is_dir()

@@ -227,7 +227,7 @@ def judge(path: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> in
     if not code:
         loaded = load(path, overrides)
         again = path.with_name("again.yaml")
-        again.write_text(loaded.resolved_yaml(), encoding="utf-8")
+        again.write_text(loaded.resolved_yaml(again.parent), encoding="utf-8")
         assert load(again) == loaded
         if not count(loaded).too_many:
             assert expand(loaded).cells
