@@ -85,6 +85,7 @@ def _wait_for_rounds(folder: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_one_signal_ends_after_the_round_and_says_how_to_go_on(whole, tmp_path):
     process = _start(tmp_path / "run")
     _wait_for_rounds(tmp_path / "run")

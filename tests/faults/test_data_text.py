@@ -84,6 +84,7 @@ def test_carriage_returns_among_other_line_ends_are_counted_as_lines(tmp_path: P
         (gzip.compress(LOG.encode() + b"\0"), "6: a NUL character"),
         (b"\0" * 4096, "1: a NUL character"),
     ],
+    ids=["cut gzip", "zip", "bzip2", "NUL in gzip", "NUL"],
 )
 def test_what_is_no_text_is_named(tmp_path: Path, content: bytes, words: str) -> None:
     with pytest.raises(DataError, match=words):

@@ -45,6 +45,7 @@ def test_page_and_figure_are_current(made):
     assert kept == csv_bytes(figure.data), "run `make findings`"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_order_of_equally_strong_attacks_does_not_hang_on_the_process(hash_seed, made):
     code = (
