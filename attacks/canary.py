@@ -155,7 +155,8 @@ class Canary(Audit):
         if game.releases is not None:
             seen = [s.masked_fill(~covered(s, game.releases), math.nan) for s in seen]
         if seen and game.neighbors == "add or remove":
-            seen.append(seen[0] - seen[0].nanmedian(1, keepdim=True).values)
+            # torch's median of an even number of rounds is the lower of the middle two.
+            seen.append(seen[0] - seen[0].nanquantile(0.5, dim=1, keepdim=True))
         judge = opposite_ratios if game.neighbors == "replace" else presence_ratios
         for parity in (0, 1):
             kind = canaries % 2 == parity

@@ -79,8 +79,17 @@ class RowNorm(InferenceAttack):
                 scores[place] = norms if self.config.score == "norm" else norms > 0
             return scores
 
+        def sent(rows: Int[Tensor, " row"]) -> Float[Tensor, "row item"]:
+            found = torch.zeros(len(rows), num_items)
+            for place, client in enumerate(observed.clients[rows].tolist()):
+                for message in used:
+                    ids = message.row_ids[message.clients == client].flatten()
+                    found[place, ids[ids != PAD]] = 1
+            return found
+
         shape = (len(observed), num_items)
-        return ItemMembership(observed.clients.clone(), RowScores(shape, make), index)
+        scores, rows_sent = RowScores(shape, make), RowScores(shape, sent)
+        return ItemMembership(observed.clients.clone(), scores, index, rows_sent)
 
 
 def updates(view: View) -> list[tuple[int, ModelUpdate]]:

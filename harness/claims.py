@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from harness.core.attack import (
     Claims,
@@ -62,18 +62,38 @@ def _membership(
 ) -> None:
     clients = claims.clients.numpy()
     rows = np.flatnonzero(truth.victims[clients])
-    auc, precision, size = (np.zeros(len(rows)) for _ in range(3))
-    for part, block in row_blocks(claims.scores, torch.from_numpy(rows)):
-        for place, scores in enumerate(block.numpy(), part.start):
-            member = np.zeros(claims.scores.shape[1], dtype=bool)
-            member[_history(truth, int(clients[rows[place]]), protocol)] = True
+    chosen, num_items = torch.from_numpy(rows), claims.scores.shape[1]
+    auc, whole, precision, size = (np.zeros(len(rows)) for _ in range(4))
+    among = np.full(len(rows), NAN)
+    sent = None if claims.sent is None else row_blocks(claims.sent, chosen)
+    for part, block in row_blocks(claims.scores, chosen):
+        kept = np.ones(block.shape, bool) if sent is None else next(sent)[1].numpy() > 0
+        for place, (scores, there) in enumerate(zip(block.numpy(), kept, strict=True), part.start):
+            client = int(clients[rows[place]])
+            member = _among(_history(truth, client, protocol), num_items)
             auc[place] = recovery.roc_auc(scores, member)
+            whole[place] = recovery.roc_auc(
+                scores, _among(truth.domain.histories[client], num_items)
+            )
+            among[place] = recovery.roc_auc(scores[there], member[there])
             precision[place] = recovery.precision_at_size(scores, member)
             size[place] = member.mean()
     victims = clients[rows]
     sheet.measure("auc", victims, auc, better="lower", chance=0.5, **shared)
+    sheet.measure("auc_history", victims, whole, better="lower", chance=0.5, **shared)
+    if sent is not None:
+        # Whoever sends the rows of members alone has told all and has no such number.
+        told = ~np.isnan(among)
+        sheet.measure("auc_sent", victims[told], among[told], better="lower", chance=0.5, **shared)
     base = float(size.mean()) if len(size) else NAN
     sheet.measure("precision_at_size", victims, precision, better="lower", chance=base, **shared)
+
+
+def _among(items: np.ndarray, num_items: int) -> Bool[np.ndarray, " item"]:
+    """Return which items of the catalogue occur."""
+    found = np.zeros(num_items, dtype=bool)
+    found[items] = True
+    return found
 
 
 @_score.register

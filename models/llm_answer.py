@@ -131,7 +131,11 @@ def _continue(
             past_key_values=cache, use_cache=True, logits_to_keep=1,
         ).logits[:, -1]  # fmt: skip
         token = logits.argmax(-1)
-        done |= torch.isin(token, stops)
+        # The largest of NaN is NaN: a diverged model names nothing, and its answer is not valid.
+        diverged = logits.isnan().any(-1)
+        for row in diverged.nonzero()[:, 0].tolist():
+            out[row].clear()
+        done |= torch.isin(token, stops) | diverged
         for row in (~done).nonzero()[:, 0].tolist():
             out[row].append(int(token[row]))
         if bool(done.all()):

@@ -33,6 +33,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "er": ("ER@K", "share of users shown the promoted item among the first K"),
     "target_rank": ("target rank", "mean place of the promoted item"),
     "auc": ("AUC", "chance that a true item is scored above a false one"),
+    "auc_sent": ("AUC, rows sent", "the same among the items whose rows the client sent"),
+    "auc_history": ("AUC, history", "the same against the whole history, not the part trained on"),
     "ap": ("average precision", "precision averaged over the true items"),
     "precision_at_size": ("precision@|S|", "share of true items among the attacker's |S| best"),
     "precision": ("precision", "share of the claimed items that are true"),

@@ -29,11 +29,15 @@ class ItemMembership(Claims):
         clients: client ids.
         scores: larger means more likely a member; in blocks where the table would be large.
         round_index: round the claim was made on.
+        sent: 1 for the items whose rows the client sent, else 0; None where no row can be missing.
+            Among them alone the scores are judged a second time: a row that was never sent tells
+            at no cost that its item is not in the history.
     """
 
     clients: Int[Tensor, " client"]
     scores: Float[Tensor, "client item"] | RowScores
     round_index: int
+    sent: RowScores | None = None
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,41 @@ def test_a_guess_of_membership_is_at_its_stated_chance():
     assert rows["precision_at_size", 0].chance == pytest.approx(8 / NUM_ITEMS)
 
 
+def test_rows_that_were_never_sent_do_not_count_among_those_sent():
+    truth = _truth()
+    sent = torch.zeros(NUM_USERS, NUM_ITEMS)
+    for user, history in enumerate(truth.domain.histories):
+        sent[user, torch.from_numpy(history)] = 1
+        others = np.setdiff1d(np.arange(NUM_ITEMS), history)
+        sent[user, torch.from_numpy(others[:6])] = 1
+    # Whether a row was sent is all that this attack looks at.
+    table = RowScores((NUM_USERS, NUM_ITEMS), lambda rows: sent[rows])
+    rows = _scored(ItemMembership(torch.arange(NUM_USERS), sent, 0, table), truth)
+    wrong = 6 / (NUM_ITEMS - 8)
+    assert rows["auc", 0].value == pytest.approx(1 - wrong / 2)
+    assert rows["auc_sent", 0].value == rows["auc_sent", 0].chance == 0.5
+    # Who sends the rows of the history alone has no such number.
+    exact = torch.zeros(NUM_USERS, NUM_ITEMS)
+    for user, history in enumerate(truth.domain.histories):
+        exact[user, torch.from_numpy(history)] = 1
+    table = RowScores((NUM_USERS, NUM_ITEMS), lambda rows: exact[rows])
+    rows = _scored(ItemMembership(torch.arange(NUM_USERS), exact, 0, table), truth)
+    assert rows["auc", 0].value == 1 and rows["auc_sent", 0].n == 0
+
+
+def test_against_the_whole_history_items_never_trained_on_count_too():
+    truth, sheet = _truth(), _sheet()
+    scores = torch.zeros(NUM_USERS, NUM_ITEMS)
+    for user, history in enumerate(truth.domain.histories):
+        scores[user, torch.from_numpy(history[-4:])] = 1
+    score_claims(sheet, _Attack(), "probe", ItemMembership(torch.arange(NUM_USERS), scores, 0),
+                 truth, {"max_length": 4})  # fmt: skip
+    rows = _values(sheet)
+    assert rows["auc", 0].value == 1
+    assert rows["auc_history", 0].value == pytest.approx(0.75)
+    assert ("auc_sent", 0) not in rows
+
+
 def test_only_victims_are_scored():
     truth = _truth(victims=np.arange(NUM_USERS) < 5)
     assert _scored(_membership(truth, oracle=True), truth)["auc", 0].n == 5

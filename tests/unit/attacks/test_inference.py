@@ -45,6 +45,18 @@ def test_row_norm_scores_are_norms_of_sent_rows():
     assert torch.equal(support.scores.dense(), (scores > 0).float())
 
 
+def test_row_norm_tells_which_rows_were_sent_in_the_rounds_it_reads():
+    messages = update(seed=1), update(seed=2)
+    seen = view(RowNorm.threat_model, *messages)
+    sent = [[set(ids[ids >= 0].tolist()) for ids in message.row_ids] for message in messages]
+    for combine, expected in (
+        ("single", sent[1]),
+        ("average", [a | b for a, b in zip(*sent, strict=True)]),
+    ):
+        table = RowNorm(combine=combine).infer(seen, Seeds(0)).sent.dense()
+        assert [set(row.nonzero().flatten().tolist()) for row in table] == expected
+
+
 def test_row_norm_chooses_its_round():
     first, last = update(seed=1), update(seed=2)
     seen = view(RowNorm.threat_model, first, last)

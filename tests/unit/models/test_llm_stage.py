@@ -178,6 +178,17 @@ def test_generation_stops_before_the_stop_token(llm_path: Path, items: ItemSide)
     assert stopped == stage.tokenizer.decode(ids[: ids.index(ids[2])])
 
 
+def test_a_diverged_model_names_nothing(llm_path: Path, items: ItemSide) -> None:
+    stage = _stage(llm_path, items)
+    table = stage.model.get_input_embeddings()
+    good, bad = (
+        table(torch.tensor(stage.tokenizer(text).input_ids)).detach() for text in ("ab", "cd")
+    )
+    alone = generate(stage.model, stage.tokenizer, [good], [-1], 6)
+    bad = torch.full_like(bad, float("nan"))
+    assert generate(stage.model, stage.tokenizer, [good, bad], [-1], 6) == [*alone, ""]
+
+
 @pytest.mark.parametrize("layout", ["matched", "paper"])
 def test_shared_prefix_scores_equal_full_passes(
     llm_path: Path, items: ItemSide, layout: str
