@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,10 @@ from models.llm_training import Questions, ask
 from models.soft_prompt import Pack
 
 INVALID = -1
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
 
 
 def parse_choice(text: str, titles: Sequence[str]) -> int:
@@ -51,7 +55,11 @@ def _words(text: str) -> list[str]:
 
 @torch.no_grad()
 def answer(
-    stage: SoftPromptLLM, questions: Questions, candidates: Int[ndarray, "user 20"], batch: int = 32
+    stage: SoftPromptLLM,
+    questions: Questions,
+    candidates: Int[ndarray, "user 20"],
+    batch: int = 32,
+    say: Callable[[str], None] = silent,
 ) -> Answers:
     """Let the trained stage name one of each user's candidates, greedily.
 
@@ -60,13 +68,14 @@ def answer(
         questions: one per user; ``target`` and ``seen`` are not looked at.
         candidates: item ids, the positive at a random place.
         batch: prompts per batch, sorted by length.
+        say: told after each batch how far it is; may raise to stop there.
     """
     prompts = [
         _prompt(stage, questions, q, [int(i) for i in row]) for q, row in enumerate(candidates)
     ]
     texts = generate(
         stage.model, stage.tokenizer, prompts, stage.lexicon.end[:1],
-        stage.config.max_new_tokens, batch,
+        stage.config.max_new_tokens, batch, say,
     )  # fmt: skip
     return parsed(texts, candidates, stage.items.titles)
 
@@ -98,6 +107,7 @@ def generate(
     stop: Sequence[int],
     max_new_tokens: int,
     batch: int = 32,
+    say: Callable[[str], None] = silent,
 ) -> list[str]:
     """Continue embedded prompts greedily up to a stop token; batches are sorted by length."""
     order = sorted(range(len(prompts)), key=lambda k: len(prompts[k]))
@@ -107,6 +117,7 @@ def generate(
         tokens = _continue(model, [prompts[k] for k in members], stop, max_new_tokens)
         for k, ids in zip(members, tokens, strict=True):
             texts[k] = tokenizer.decode(ids, skip_special_tokens=True)
+        say(f"stage 2: {start + len(members)} of {len(order)} answers")
     return texts
 
 
@@ -148,16 +159,22 @@ def _continue(
 
 @torch.no_grad()
 def score_candidates(
-    stage: SoftPromptLLM, questions: Questions, candidates: Int[ndarray, "user candidate"]
+    stage: SoftPromptLLM,
+    questions: Questions,
+    candidates: Int[ndarray, "user candidate"],
+    say: Callable[[str], None] = silent,
 ) -> Float[Tensor, "user candidate"]:
     """Log-probability of each candidate's answer tokens after the user's prompt.
 
-    The prompt runs once; its key-value cache is repeated for the candidates.
+    The prompt runs once; its key-value cache is repeated for the candidates. ``say`` is told now
+    and then how far it is, and may raise to stop there.
     """
     from transformers import DynamicCache  # slow: not at every start
 
     rows = []
     for q, items in enumerate(candidates):
+        if q % 16 == 0:
+            say(f"stage 2: {q} of {len(candidates)} users scored")
         listed = [int(i) for i in items]
         prompt = _prompt(stage, questions, q, listed)[None].to(stage.model.dtype)
         cache = DynamicCache()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxtyping import Int
@@ -11,7 +11,7 @@ from numpy import ndarray
 from harness.core.device import Device
 from harness.core.system import Answers
 from harness.language.generator import Decoding, TextGenerator
-from models.llm_answer import parsed
+from models.llm_answer import parsed, silent
 from models.llm_model import LLMStageConfig
 
 
@@ -23,6 +23,7 @@ def base_answers(
     candidates: Int[ndarray, "user candidate"],
     config: LLMStageConfig,
     device: Device = "cpu",
+    say: Callable[[str], None] = silent,
 ) -> Answers:
     """Ask the untrained LLM: history titles, candidate titles, no soft tokens.
 
@@ -34,6 +35,7 @@ def base_answers(
         candidates: item ids per user.
         config: of stage 2.
         device: where the LLM runs.
+        say: told how far it is; may raise to stop there. Batches that are done stay in the cache.
     """
     prompts = [
         [
@@ -47,7 +49,12 @@ def base_answers(
         for history, row in zip(histories, candidates, strict=True)
     ]
     generator = TextGenerator(
-        llm_path, cache=texts, dtype=config.dtype, batch_size=32, device=device
+        llm_path,
+        cache=texts,
+        dtype=config.dtype,
+        batch_size=32,
+        progress=lambda done, total: say(f"LLM alone: {done} of {total} answers"),
+        device=device,
     )
     decoding = Decoding(max_new_tokens=config.max_new_tokens, stop=("\n",))
     said = [text.text for text in generator.generate(prompts, decoding)]

@@ -22,7 +22,7 @@ form.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +33,9 @@ from torch import Tensor
 from harness.core.device import Device
 from harness.core.seeds import Seeds
 from harness.core.system import Answers
-from models.llm_answer import answer, score_candidates
+from models.llm_answer import answer, score_candidates, silent
 from models.llm_base import base_answers
-from models.llm_fit import Progress, train
+from models.llm_fit import train
 from models.llm_model import LLMStageConfig, SoftPromptLLM
 from models.llm_training import ItemSide, Questions
 
@@ -50,11 +50,13 @@ class LLMStage:
         llm: the language model with its projectors.
         llm_path: folder of the untrained language model, for the base.
         texts: cache of what that model said; None keeps nothing.
+        say: told how far long answering is; may raise to stop there.
     """
 
     llm: SoftPromptLLM
     llm_path: Path
     texts: Path | None = None
+    say: Callable[[str], None] = silent
 
     @classmethod
     def fit(
@@ -64,13 +66,17 @@ class LLMStage:
         items: ItemSide,
         questions: Questions,
         seeds: Seeds,
-        progress: Progress | None = None,
+        say: Callable[[str], None] = silent,
         texts: Path | None = None,
         device: Device = "cpu",
     ) -> LLMStage:
         """Train on moments of the training histories; see :func:`models.llm_fit.train`."""
+
+        def progress(done: int, total: int, loss: float) -> None:
+            say(f"stage 2: {done} of {total}, loss {loss:.3f}")
+
         llm = train(config, llm_path, items, questions, seeds, progress, device)
-        return cls(llm, llm_path, texts)
+        return cls(llm, llm_path, texts, say)
 
     def answer(
         self,
@@ -79,7 +85,7 @@ class LLMStage:
         candidates: Int[np.ndarray, "user candidate"],
     ) -> Answers:
         """Name one of each user's candidates by greedy generation."""
-        return answer(self.llm, _asked(states, histories), candidates)
+        return answer(self.llm, _asked(states, histories), candidates, say=self.say)
 
     def scores(
         self,
@@ -88,7 +94,7 @@ class LLMStage:
         candidates: Int[np.ndarray, "user candidate"],
     ) -> Float[Tensor, "user candidate"]:
         """Log-probability of every candidate's title as the answer."""
-        return score_candidates(self.llm, _asked(states, histories), candidates)
+        return score_candidates(self.llm, _asked(states, histories), candidates, say=self.say)
 
     def base_answer(
         self,
@@ -100,7 +106,7 @@ class LLMStage:
         last = [h[-config.num_history :].tolist() if config.num_history else [] for h in histories]
         titles = self.llm.items.titles
         return base_answers(
-            self.llm_path, self.texts, titles, last, candidates, config, self.llm.device
+            self.llm_path, self.texts, titles, last, candidates, config, self.llm.device, self.say
         )
 
 

@@ -276,14 +276,13 @@ class SfUbm(System):
             code=mapping.codes(model.table),
             decoded=mapping.decoded(model.table),
         )
-        say = state.resources.progress
         return LLMStage.fit(
             config.stage2,
             Path(state.resources.paths["llm"]),
             items,
             draw_questions(model, target.histories, config.stage2.num_train, seeds),
             seeds.child("stage 2"),
-            lambda done, total, loss: say(f"stage 2: {done} of {total}, loss {loss:.3f}"),
+            state.resources.progress,
             state.resources.cache / "texts.sqlite",
             state.resources.device,
         )

@@ -358,6 +358,32 @@ def test_full_tuning_learns_to_name_the_matching_candidate(llm_path: Path, items
     assert (base.chosen == place).mean() <= 0.5
 
 
+def test_an_interrupt_is_heard_between_two_batches_of_answers(
+    llm_path: Path, items: ItemSide
+) -> None:
+    told: list[str] = []
+
+    def say(text: str) -> None:
+        told.append(text)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    stage = LLMStage(_stage(llm_path, items), llm_path, say=say)
+    questions = _questions(70)
+    histories = [np.array(h) for h in questions.history]
+    rng = np.random.default_rng(7)
+    candidates = np.array([rng.permutation(10)[:4] for _ in histories])
+    for work, most in (
+        (lambda: stage.answer(questions.state, histories, candidates), 64),
+        (lambda: stage.scores(questions.state, histories, candidates), 16),
+        (lambda: stage.base_answer(histories, candidates), 64),
+    ):
+        told.clear()
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert f" {most} of {len(histories)} " in told[-1]
+
+
 def test_wrong_settings_and_data_are_refused(
     llm_path: Path, items: ItemSide, tmp_path: Path
 ) -> None:
