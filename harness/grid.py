@@ -103,7 +103,9 @@ def attacks_of(scenario: Scenario) -> tuple[list[PluginSpec], list[PluginSpec]]:
 
 
 def doubts_of(scenario: Scenario) -> Iterator[str]:
-    """Yield what a scenario's defences say of their settings, whatever federation they meet."""
+    """Yield what systems and defences say of their settings, whatever data they meet."""
+    for label, entry in scenario.systems.items():
+        yield from (f"{label}: {said}" for said in build(SYSTEMS, _spec(label, entry)).doubts())
     for label, entry in scenario.defenses.items():
         parts = [part.model_dump(mode="json") for part in entry.parts]
         specs = (spec for arm in arms_of(label, parts) for spec in arm.parts)

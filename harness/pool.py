@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -88,45 +88,62 @@ class Workers:
         self, tasks: Sequence[Task], jobs: int, lost: list[Task]
     ) -> Generator[CellReport, None, str]:
         """Run tasks in one pool; return why a worker died, and enter into ``lost`` what it cost."""
-        started: list[Any] = []
+        started: dict[int, Any] = {}
         with ProcessPoolExecutor(jobs, self.context, start_worker, (self.given(jobs),)) as pool:
-            with _signals_held():
-                futures = {pool.submit(task.call, *task.arguments): task for task in tasks}
-                started = list((getattr(pool, "_processes", None) or {}).values())
-            for future in self._ended(pool, futures):
-                report = _report(future, futures[future])
+            for future, task in self._ended(pool, tasks, jobs, started):
+                report = _report(future, task)
                 if report is None:
-                    lost.append(futures[future])
+                    lost.append(task)
                 elif not report.interrupted:
                     yield report
         if lost:
             time.sleep(_TERM_SECONDS)
             if self.stop.asked():
                 raise KeyboardInterrupt
-        return _death(started)
+        return _death(list(started.values()))
 
     def _ended(
-        self, pool: ProcessPoolExecutor, futures: dict[Future[CellReport], Task]
-    ) -> Iterator[Future[CellReport]]:
-        """Yield futures as they end; once asked to stop, wait for the running ones only.
+        self, pool: ProcessPoolExecutor, tasks: Sequence[Task], jobs: int, started: dict[int, Any]
+    ) -> Iterator[tuple[Future[CellReport], Task]]:
+        """Yield what ends; once asked to stop, wait for the running tasks only.
+
+        A pool is given one task more than it has workers. More would have to be cancelled, and a
+        pool that breaks while it holds a cancelled task ends in a traceback of its own.
 
         Raises:
             KeyboardInterrupt: it was asked to stop, and the running tasks have.
         """
-        waiting = set(futures)
+        todo = deque(tasks)
+        running: dict[Future[CellReport], Task] = {}
         try:
-            while waiting:
-                ended, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            while todo or running:
+                while todo and len(running) <= jobs:
+                    task = todo.popleft()
+                    running[_begin(pool, task, started)] = task
+                ended, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 self.progress.drain()
                 if self.stop.asked():
                     self.progress.stopping()
-                    waiting = {future for future in waiting if not future.cancel()}
-                yield from (future for future in ended if not future.cancelled())
+                    todo.clear()
+                yield from ((future, running.pop(future)) for future in ended)
             if self.stop.asked():
                 raise KeyboardInterrupt
         except BaseException:
             _terminate(pool)
             raise
+
+
+def _begin(pool: ProcessPoolExecutor, task: Task, started: dict[int, Any]) -> Future[CellReport]:
+    """Hand a task to the pool; what a broken pool can't take has failed as if it had."""
+    try:
+        with _signals_held():
+            return pool.submit(task.call, *task.arguments)
+    except BrokenProcessPool as error:
+        future: Future[CellReport] = Future()
+        future.set_exception(error)
+        return future
+    finally:
+        started.update(getattr(pool, "_processes", None) or {})
 
 
 def _report(future: Future[CellReport], task: Task) -> CellReport | None:

@@ -51,7 +51,10 @@ def preparation_tasks(groups: Sequence[Sequence[Cell]], step: str) -> list[Task]
         first = group[0]
         if getattr(SYSTEMS.get(first.system.use), step) is getattr(System, step):
             continue
-        if step == "encode" and "encoder" not in build(SYSTEMS, first.system).assets():
+        system = build(SYSTEMS, first.system)
+        if step == "encode" and "encoder" not in system.assets():
+            continue
+        if step == "prepare" and not system.prepares():
             continue
         what = f"{STEPS[step]} {first.system.label} on {first.dataset_label}"
         for index in range(PARTS):

@@ -129,10 +129,17 @@ class Lumos(System):
         if self.assets():
             encode_titles([v.domains[0] for v in variants], self.config, resources, part)
 
+    def doubts(self) -> list[str]:
+        """Say so where nothing is trained."""
+        return ["rounds: 0 trains nothing: the model stays as drawn"] * (not self.config.rounds)
+
+    def prepares(self) -> bool:
+        """Return whether there are views to write."""
+        return bool(self.assets())
+
     def prepare(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
         """Let the LLM write this part of all texts, into the cache."""
-        if self.assets():
-            prepare_texts([v.domains[0] for v in variants], self.config, resources, part)
+        prepare_texts([v.domains[0] for v in variants], self.config, resources, part)
 
     def setup(self, domains: tuple[Domain, ...], resources: Resources, seeds: Seeds) -> LumosState:
         """Write the views on every device and draw the initial weights."""

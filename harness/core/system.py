@@ -225,6 +225,14 @@ class System(Component):
             part: which share of the work.
         """
 
+    def doubts(self) -> list[str]:
+        """Return warnings about settings that hold on any data."""
+        return []
+
+    def prepares(self) -> bool:
+        """Return whether :meth:`prepare` has anything to do under this configuration."""
+        return True
+
     def prepare(self, variants: Sequence[Variant], resources: Resources, part: Part) -> None:
         """Fill the caches that trainings share, as far as ``part`` goes.
 

@@ -99,6 +99,7 @@ def test_one_signal_ends_after_the_round_and_says_how_to_go_on(whole, tmp_path):
     assert not list((tmp_path / "run").glob("cells/*/rounds"))
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(tmp_path):
     process = _start(tmp_path / "run")
     _wait_for_rounds(tmp_path / "run")
@@ -109,7 +110,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert time.monotonic() - began < 30
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors and "leaked" not in errors
 
 
 @pytest.mark.slow
@@ -137,3 +138,16 @@ def test_fifty_kills_at_random_moments_change_no_byte(whole, tmp_path):
         kills += 1
     _run(folder)
     _assert_same(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_its_processes_leaves_no_noise(number, tmp_path):
+    """As a terminal sends an interrupt, and a batch system a request to end."""
+    process = _start(tmp_path / "run", "-j", "2")
+    _wait_for_rounds(tmp_path / "run")
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "go on with: python -m harness run" in errors
+    assert "Traceback" not in errors and "leaked" not in errors and "Error" not in errors

@@ -69,6 +69,7 @@ def test_running_a_finished_run_again_does_nothing(run_folder):
     assert (run_folder / "results.parquet").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_recomputes_only_what_is_missing(run_folder, tmp_path):
     copy = tmp_path / "smoke"
     shutil.copytree(run_folder, copy)
@@ -106,6 +107,7 @@ def test_sizes_the_data_cannot_carry_are_refused_before_training(tmp_path, setti
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_all_clients_malicious_is_a_labelled_stress_run(tmp_path):
     only = ["-S", "defenses={}", "-S", "anchors={}", "-S", "clients.malicious.fraction=1.0"]
     done = _harness("run", SMOKE, *only, "--out", tmp_path / "out")

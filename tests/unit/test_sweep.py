@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.plan import expand
-from harness.preparations import shared_preparations, variants_of
+from harness.preparations import STEPS, preparation_tasks, shared_preparations, variants_of
 from harness.scenario import load
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
@@ -40,3 +40,18 @@ def test_what_is_prepared_is_known_by_system_noise_and_seed(cells):
     dp = [cell for cell in cells if cell.defense.label == "dp-fedavg epsilon=8"]
     (group,) = shared_preparations(dp)
     assert variants_of(group) <= variants_of(lumos)
+
+
+def test_only_what_writes_texts_is_prepared():
+    silent = [f"systems.lumos.{view}=false" for view in ("future", "rephrased", "counterfactual")]
+    for overrides, tasks in (((), {"lumos", "sf-ubm"}), (silent, {"sf-ubm"})):
+        plan = expand(load(SCENARIOS / "poison_20pct.yaml", overrides))
+        groups = shared_preparations(plan.cells)
+        found = {task.key for step in STEPS for task in preparation_tasks(groups, step)}
+        assert {key.split(" on ")[0].split()[-1] for key in found} == tasks
+
+
+def test_a_training_of_no_round_is_said():
+    said = expand(load(SCENARIOS / "clean.yaml", ["systems.lumos.rounds=0"])).warnings
+    assert "lumos: rounds: 0 trains nothing: the model stays as drawn" in said
+    assert not any("rounds" in text for text in expand(load(SCENARIOS / "clean.yaml")).warnings)
