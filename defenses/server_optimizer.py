@@ -10,11 +10,14 @@ have moves little, and an adaptive step gives it back its size without anybody's
 
 Differs from the paper: the averages are corrected for their start, as in Kingma and Ba,
 arXiv:1412.6980, algorithm 1 (the paper starts the second at τ²) [ours]; the noise's variance, which
-is public, is taken off the second moment, v̂ ← max(v̂ − σ², 0) + τ², after Tang, Shpilevskiy and
-Lécuyer, "DP-AdamBC", AAAI 2024, arXiv:2312.14334, algorithm 1 (max(v̂ − σ², τ²) there; a sum has
-no kink where signal and noise are alike [ours]), since otherwise v̂ is σ² nearly
-everywhere and Adam is momentum with a smaller step; and the second moment may be shared by an
-item's row (``row``), where 64 coordinates give one number less noisily than each its own [ours].
+is public, is taken off the second moment, v̂ ← max(v̂ − σ², 0) + τ² + (κσ)², after Tang,
+Shpilevskiy and Lécuyer, "DP-AdamBC", AAAI 2024, arXiv:2312.14334, algorithm 1 (max(v̂ − σ², τ²)
+there; a sum has no kink where signal and noise are alike [ours]), since otherwise v̂ is σ² nearly
+everywhere and Adam is momentum with a smaller step; the least divisor grows with the noise (κσ)
+[ours], so that one setting fits every budget, and a step that noise has to damp is not damped where
+there is none (what a defence costs without its noise would else be booked on the clip); and the
+second moment may be shared by an item's row (``row``), where 64 coordinates give one number less
+noisily than each its own [ours].
 """
 
 from __future__ import annotations
@@ -49,6 +52,9 @@ class ServerOptimizer(Params):
     )
     server_adaptivity: float = Field(
         1e-3, gt=0, description="τ, the least size a step is divided by [Reddi et al.: 1e-3]"
+    )
+    server_noise_adaptivity: float = Field(
+        0.4, ge=0, description="κ, adds (κσ)² to τ² under noise of that σ [ours: on validation]"
     )
     server_moments: Literal["coordinate", "row"] = Field(
         "coordinate", description="what has a second moment of its own"
@@ -108,7 +114,8 @@ def _moved(
     second = slow * memory.get(f"second {name}", torch.zeros_like(square)) + (1 - slow) * square
     memory[f"first {name}"], memory[f"second {name}"] = first, second
     unbiased = second / (1 - slow**step)
-    scale = ((unbiased - noise_std**2).clamp_min(0) + config.server_adaptivity**2).sqrt()
+    least = config.server_adaptivity**2 + (config.server_noise_adaptivity * noise_std) ** 2
+    scale = ((unbiased - noise_std**2).clamp_min(0) + least).sqrt()
     return rate * first / (1 - decay**step) / scale
 
 

@@ -77,6 +77,7 @@ def test_noise_is_taken_off_the_second_moment():
         server_learning_rate=1.0,
         server_momentum=0.0,
         server_second_moment=0.999,
+        server_noise_adaptivity=0.0,
         server_moments="row",
     )
     signal, std, wide = 0.5, 2.0, 4000
@@ -88,6 +89,22 @@ def test_noise_is_taken_off_the_second_moment():
     assert torch.stack(steps[5:]).mean().item() == pytest.approx(1.0, rel=0.15)
     uncorrected = server_step(mean, config, 0.0, dict(memory)).rows.mean().item()
     assert uncorrected == pytest.approx(signal / math.hypot(signal, std), rel=0.25)
+
+
+def test_the_least_divisor_grows_with_the_noise_and_is_gone_without_it():
+    """Where nothing but noise below its own σ arrives, a step is divided by √(τ² + (κσ)²)."""
+    config = ServerOptimizer(
+        server_optimizer="adam",
+        server_momentum=0.0,
+        server_adaptivity=0.03,
+        server_noise_adaptivity=0.4,
+    )
+    mean = ModelAggregate({"bias": torch.full((5,), 1e-3)}, torch.zeros(0, dtype=torch.int64),
+                          torch.zeros(0, DIM))  # fmt: skip
+    for std in (0.0, 0.1, 10.0):
+        square = max(1e-6 - std**2, 0.0) + 0.03**2 + (0.4 * std) ** 2
+        step = server_step(mean, config, std, {}).dense["bias"]
+        torch.testing.assert_close(step, torch.full((5,), 1e-3 / math.sqrt(square)))
 
 
 def test_a_row_shares_its_second_moment():
