@@ -27,7 +27,8 @@ _HEADER = """# Findings
 Made by `make findings` from the results in [`results/`](results), which `scenarios/grid/*.yaml`
 give; a test fails when this page is out of date. Square brackets are 95 % intervals over users and
 seeds. A verdict is that of the strongest attack that the project has so far; its name stands beside
-it. More attacks will come, and no verdict here can get better by that.
+it. More attacks will come, and no verdict here can get better by that. Under each answer stands
+which version its runs are of; the [changelog](../CHANGELOG.md) marks what has changed numbers since.
 """
 
 
@@ -85,7 +86,9 @@ def _line(cells: Sequence[str]) -> str:
 def _origin(folder: Path) -> str:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     seeds = ", ".join(str(seed) for seed in manifest["scenario"]["seeds"])
-    return f"Run: `scenarios/grid/{folder.name}.yaml`, seeds {seeds}."
+    commit = (manifest["git"]["commit"] or "unknown")[:7]
+    when = f"{manifest['started'][:10]} at commit {commit}"
+    return f"Run: `scenarios/grid/{folder.name}.yaml`, seeds {seeds}, {when}."
 
 
 def main() -> None:

@@ -290,6 +290,7 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.slow)])
 def test_a_summed_chunk_never_holds_a_table_for_each_client(optimizer):
     code = PEAK.replace("OPTIMIZER", optimizer)

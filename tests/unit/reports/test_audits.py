@@ -106,6 +106,7 @@ def test_a_claim_without_an_audit_is_shown_as_such(tmp_path):
     assert without_audits(plain) == plain
 
 
+@pytest.mark.slow
 def test_audited_trainings_enter_no_verdict_price_or_cost(make_fake, tmp_path):
     found, blocks = rows(0.5, 0)
     fake = make_fake(seeds=(0,))

@@ -91,6 +91,7 @@ def test_every_figure_is_also_png_svg_and_csv(finished):
     assert float(bare["utility_kept"]) == 1 and float(bare["advantage"]) > 0.9
 
 
+@pytest.mark.slow
 def test_trade_offs_of_an_earlier_report_go_and_other_files_stay(fake, tmp_path):
     fake.write(tmp_path)
     figures = tmp_path / "figures"
@@ -216,6 +217,7 @@ def test_missing_results_are_a_clear_error(tmp_path):
         build_report(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_thousand_rows_take_less_than_ten_seconds(make_fake, tmp_path):
     large = make_fake(seeds=range(11))
     assert len(large.rows) > 2000
