@@ -28,7 +28,7 @@ Made by `make findings` from the results in [`results/`](results), which `scenar
 give; a test fails when this page is out of date. Square brackets are 95 % intervals over users and
 seeds. A verdict is that of the strongest attack that the project has so far; its name stands beside
 it. More attacks will come, and no verdict here can get better by that. Under each answer stands
-which version its runs are of; the [changelog](../CHANGELOG.md) marks what has changed numbers since.
+of which version its runs are; the [changelog](../CHANGELOG.md) marks what changed numbers since.
 """
 
 

@@ -51,7 +51,13 @@ def _start(folder: Path, *more: str, **environment: str) -> subprocess.Popen[str
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_hear,
     )
+
+
+def _hear() -> None:
+    """Hear an interrupt, also where a shell's background, in which the tests run, ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run(folder: Path, *more: str, **environment: str) -> None:
