@@ -221,18 +221,18 @@ class LocalDP(Defense):
 
     def _releases(self, federation: Federation) -> int:
         """Return how many of a client's rounds the budget covers."""
-        from scipy.stats import binom  # slow: not at every start
-
         rounds, wanted = federation.num_rounds, self.config.releases
         if wanted == "every round":
             return max(1, rounds)
         if wanted == "expected":
             return max(1, math.ceil(_average(federation) - 1e-9))
+        from scipy.stats import binom  # slow: not at every start
+
         return max(1, int(binom.ppf(COVERED, rounds, federation.sampling_rate)))
 
     def _covered(self, federation: Federation) -> float:
         """Return the share of clients whose rounds the budget covers."""
-        from scipy.stats import binom
+        from scipy.stats import binom  # slow: not at every start
 
         rate = federation.sampling_rate
         return float(binom.cdf(self._releases(federation), federation.num_rounds, rate))

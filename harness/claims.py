@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from harness.core.attack import (
     Claims,
@@ -63,33 +63,46 @@ def _membership(
     clients = claims.clients.numpy()
     rows = np.flatnonzero(truth.victims[clients])
     chosen, num_items = torch.from_numpy(rows), claims.scores.shape[1]
-    auc, whole, precision, size = (np.zeros(len(rows)) for _ in range(4))
-    among = np.full(len(rows), NAN)
+    auc, auc_sent, auc_history, precision, size = (np.zeros(len(rows)) for _ in range(5))
     sent = None if claims.sent is None else row_blocks(claims.sent, chosen)
     for part, block in row_blocks(claims.scores, chosen):
         kept = np.ones(block.shape, bool) if sent is None else next(sent)[1].numpy() > 0
         for place, (scores, there) in enumerate(zip(block.numpy(), kept, strict=True), part.start):
             client = int(clients[rows[place]])
-            member = _among(_history(truth, client, protocol), num_items)
+            member = _members(_history(truth, client, protocol), num_items)
             auc[place] = recovery.roc_auc(scores, member)
-            whole[place] = recovery.roc_auc(
-                scores, _among(truth.domain.histories[client], num_items)
-            )
-            among[place] = recovery.roc_auc(scores[there], member[there])
+            auc_sent[place] = recovery.roc_auc(scores[there], member[there])
+            whole = _members(truth.domain.histories[client], num_items)
+            auc_history[place] = recovery.roc_auc(scores, whole)
             precision[place] = recovery.precision_at_size(scores, member)
             size[place] = member.mean()
     victims = clients[rows]
     sheet.measure("auc", victims, auc, better="lower", chance=0.5, **shared)
-    sheet.measure("auc_history", victims, whole, better="lower", chance=0.5, **shared)
+    sheet.measure("auc_history", victims, auc_history, better="lower", chance=0.5, **shared)
     if sent is not None:
-        # Whoever sends the rows of members alone has told all and has no such number.
-        told = ~np.isnan(among)
-        sheet.measure("auc_sent", victims[told], among[told], better="lower", chance=0.5, **shared)
+        _score_sent(sheet, victims, auc_sent, shared)
     base = float(size.mean()) if len(size) else NAN
     sheet.measure("precision_at_size", victims, precision, better="lower", chance=base, **shared)
 
 
-def _among(items: np.ndarray, num_items: int) -> Bool[np.ndarray, " item"]:
+def _score_sent(
+    sheet: Sheet,
+    victims: Int[np.ndarray, " victim"],
+    auc_sent: Float[np.ndarray, " victim"],
+    shared: dict[str, Any],
+) -> None:
+    """Enter the AUC among the rows sent, over the victims who have one.
+
+    Who sends the rows of members alone has told all of them and has no such number. Where that
+    is everybody there is no row: one that is not applicable would speak of the whole attack.
+    """
+    there = ~np.isnan(auc_sent)
+    if there.any():
+        kept = auc_sent[there]
+        sheet.measure("auc_sent", victims[there], kept, better="lower", chance=0.5, **shared)
+
+
+def _members(items: np.ndarray, num_items: int) -> Bool[np.ndarray, " item"]:
     """Return which items of the catalogue occur."""
     found = np.zeros(num_items, dtype=bool)
     found[items] = True

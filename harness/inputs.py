@@ -70,22 +70,18 @@ class Expected:
     def differences(self, cell: Cell, found: Inputs) -> list[Difference]:
         """What of a cell is not as expected; what was not recorded is not compared."""
         label = cell.dataset_label
-        pairs = [(f"data set {label!r}", self.data.get(label, found.data), found.data)]
+        pairs = [(f"data set {label!r}", [self.data.get(label, found.data)], found.data)]
+        # A model that lay elsewhere, in a study that was moved, must be one of today's.
+        todays = sorted(set(self.models.values()))
         pairs += [
-            (f"model {ref!r}", self._model(ref, given), given)
+            (f"model {ref!r}", [self.models[ref]] if ref in self.models else todays, given)
             for ref, given in found.models.items()
         ]
         return [
-            Difference(what, _short(expected), _short(given))
-            for what, expected, given in pairs
-            if given and expected != given
+            Difference(what, " or ".join(map(_short, allowed)), _short(given))
+            for what, allowed, given in pairs
+            if given and allowed and given not in allowed
         ]
-
-    def _model(self, ref: str, given: str) -> str:
-        """Return a model's hash as expected; one that lay elsewhere must be among today's."""
-        if ref in self.models or not self.models or given in self.models.values():
-            return self.models.get(ref, given)
-        return min(self.models.values())
 
     def require(self, cell: Cell, found: Inputs) -> None:
         """Refuse to work on a cell whose data or models changed since the run started.

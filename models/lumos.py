@@ -131,7 +131,9 @@ class Lumos(System):
 
     def doubts(self) -> list[str]:
         """Say so where nothing is trained."""
-        return ["rounds: 0 trains nothing: the model stays as drawn"] * (not self.config.rounds)
+        if self.config.rounds:
+            return []
+        return ["rounds: 0 trains nothing: the model stays as drawn"]
 
     def prepares(self) -> bool:
         """Return whether there are views to write."""

@@ -67,7 +67,7 @@ def test_the_commands_work_from_an_installed_wheel(wheel: Path, tmp_path: Path) 
 
     made = _python("-m", "harness", "init", "study", **given)
     assert (made.returncode, made.stderr) == (0, "")
-    for scenario in [*sorted((place / "study").glob("*.yaml"))]:
+    for scenario in sorted((place / "study").glob("*.yaml")):
         done = _python("-m", "harness", "validate", scenario, **given)
         assert ": valid, " in done.stdout, done.stderr
     smoke = installed / "scenarios" / "smoke" / "audit.yaml"
