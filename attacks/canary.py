@@ -10,8 +10,9 @@ rows, by the parity of its client id, so that noise missing on one part shows. (
 largest or the summed inner product, the score is a log-likelihood ratio; signal and noise level are
 fitted by expectation maximisation, for both kinds of canary apart, from what was seen alone. Where
 the cohort is secret, every round counts as one in which the canary was drawn with the public rate.
-The auditor also looks at what is left when the canary's median round, or the round's mean message,
-is taken away, where noise that was used twice would vanish, and reads that if it is far clearer.
+The auditor also looks at what is left when the canary's median or least round, or the round's mean
+message, is taken away, where noise that was used twice would vanish, and reads that if it is far
+clearer.
 (3) A canary sends ten times the clip norm, so that a clip that does not clip shows too; where
 nothing clips, it has norm 1.
 
@@ -35,7 +36,13 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from attacks.canary_evidence import covered, opposite_ratios, presence_ratios, sharpest
+from attacks.canary_evidence import (
+    covered,
+    opposite_ratios,
+    presence_ratios,
+    repeated,
+    sharpest,
+)
 from harness.core.attack import AttackContext
 from harness.core.audit import Audit, CanaryScores, Game
 from harness.core.averaging import average
@@ -154,9 +161,12 @@ class Canary(Audit):
         seen = [kept for name in (SEEN, LEFT) if isinstance(kept := state.get(name), Tensor)]
         if game.releases is not None:
             seen = [s.masked_fill(~covered(s, game.releases), math.nan) for s in seen]
-        if seen and game.neighbors == "add or remove":
-            # torch's median of an even number of rounds is the lower of the middle two.
-            seen.append(seen[0] - seen[0].nanquantile(0.5, dim=1, keepdim=True))
+        if seen and game.neighbors == "add or remove" and repeated(seen[0]) > 0.5:
+            # A canary drawn in most rounds has its signal in the median, one in fewer not; both
+            # have none in the least, unless it is in every round.
+            least = seen[0].masked_fill(seen[0].isnan(), math.inf).amin(1, keepdim=True)
+            common = seen[0].nanmedian(1, keepdim=True).values
+            seen += [seen[0] - common, seen[0] - least]
         judge = opposite_ratios if game.neighbors == "replace" else presence_ratios
         for parity in (0, 1):
             kind = canaries % 2 == parity

@@ -41,6 +41,21 @@ def covered(seen: Float[Tensor, "canary round"], releases: int) -> Bool[Tensor, 
     return there & (there.cumsum(1) <= releases)
 
 
+def repeated(seen: Float[Tensor, "canary round"]) -> float:
+    """Return the share of the variance that a canary's rounds have in common, at most 1.
+
+    The intraclass correlation of a one-way analysis of variance: about 0 for noise drawn anew in
+    each round, 1 for one noise in all of them; 0 with fewer than two rounds.
+    """
+    rounds = seen.isfinite().all(0)
+    values = seen[:, rounds]
+    if min(values.shape) < 2:
+        return 0.0
+    within = values.var(1, correction=1).mean()
+    between = values.mean(1).var(correction=1) - within / values.shape[1]
+    return float(between / (between + within).clamp_min(1e-300))
+
+
 def presence_ratios(seen: Float[Tensor, "canary round"], rate: float) -> Reading:
     """Return the evidence of each canary's presence.
 

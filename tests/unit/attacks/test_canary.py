@@ -9,12 +9,19 @@ import pytest
 import torch
 
 from attacks.canary import SEEN, Canary
-from attacks.canary_evidence import covered, opposite_ratios, presence_ratios, sharpest
+from attacks.canary_evidence import (
+    covered,
+    opposite_ratios,
+    presence_ratios,
+    repeated,
+    sharpest,
+)
 from harness.core.attack import AttackContext
 from harness.core.audit import Game
 from harness.core.messages import ModelAggregate, ModelUpdate
 from harness.core.observe import NotGranted, RoundRecord, Transcript, View
 from harness.core.seeds import Seeds
+from harness.metrics.one_run import margins, one_run_epsilon
 from tests.unit.attacks.cases import catalogue, rows_of, update, upload
 
 ITEMS = 30
@@ -131,6 +138,31 @@ def test_noise_used_twice_is_read_from_what_is_left_and_only_then() -> None:
     reused, fresh = readings(seen + offset), readings(world(0.2, 2.0)[1])
     assert sharpest(reused) is reused[1] and sharpest(fresh) is fresh[0]
     assert auc(reused[1].ratios, heads) > 0.97 > auc(reused[0].ratios, heads)
+
+
+@pytest.mark.parametrize("rounds", [5, 6, 20])
+def test_noise_used_twice_is_proved_where_half_of_the_rounds_have_the_canary(rounds: int) -> None:
+    stream = torch.Generator().manual_seed(2)
+    heads = torch.rand(400, generator=stream) < 0.5
+    drawn = torch.rand(400, rounds, generator=stream) < 0.5
+    signal = (heads.unsqueeze(1) & drawn) + 0.1 * torch.randn(400, rounds, generator=stream)
+    noise = 30 * torch.randn(400, rounds, generator=stream).double()
+
+    def bound(noise: torch.Tensor) -> float:
+        game = Game(sampling_rate=0.5)
+        found = Canary().claims(torch.arange(400), game, {SEEN: signal + noise})
+        return one_run_epsilon([margins(found.scores.numpy(), heads.numpy())], 1e-4)
+
+    assert bound(noise[:, :1]) > 3 > 1 > bound(noise)
+    assert repeated(signal + noise[:, :1]) > 0.99 and abs(repeated(signal + noise)) < 0.1
+    assert repeated(noise[:, :1]) == 0
+
+
+@pytest.mark.parametrize("rounds", [2, 3])
+def test_few_rounds_of_fresh_noise_are_read_as_they_were_seen(rounds: int) -> None:
+    heads, seen = world(0.5, 1.0, rounds=rounds)
+    found = Canary().claims(torch.arange(400), Game(sampling_rate=0.5), {SEEN: seen})
+    assert auc(found.scores, heads) > 0.6
 
 
 def test_only_the_rounds_that_a_claim_covers_count() -> None:
