@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from harness.results import read_results
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENARIOS = [*sorted((ROOT / "scenarios" / "smoke").glob("*.yaml")), Path(__file__).parent / "real.yaml"]
+SMOKE = sorted((ROOT / "scenarios" / "smoke").glob("*.yaml"))
+SCENARIOS = [*SMOKE, Path(__file__).parent / "real.yaml"]
 CELL = ["system", "dataset", "poisoning", "defense", "seed"]
 NUMBER = ["attack", "metric", "k", "protocol", "value", "low", "high", "n", "chance", "status"]
 CLOCKS = ("seconds", "peak_memory_mb")

@@ -291,7 +291,7 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_summed_chunk_never_holds_a_table_for_each_client(optimizer):
     code = PEAK.replace("OPTIMIZER", optimizer)
     # What is freed goes back at once: the figure is of what is held, not of how it is laid out.
