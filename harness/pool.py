@@ -69,6 +69,8 @@ class Workers:
         while left:
             lost: list[Task] = []
             why = yield from self._once(left, jobs, lost)
+            # Tasks that end together come in no order of their own.
+            lost.sort(key=left.index)
             # Without a task under way, a worker died while it started.
             struck = [t for t in lost if self.progress.is_running(t.key)] or lost
             kills.update(task.key for task in struck)
