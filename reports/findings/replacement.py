@@ -145,23 +145,36 @@ def _price(language: Evidence) -> list[str]:
     return [
         f"Through the whole system, the LLM's Hit@1 is {shown(base.interval)} without perturbation "
         f"and {'; '.join(parts)} ({verdict}).",
-        *_beside_popularity(language, [base, *treated]),
+        *beside_popularity(language),
     ]
 
 
-def _beside_popularity(language: Evidence, said: list[Estimate]) -> list[str]:
-    """Whether the LLM chooses better than popularity does on the same lists."""
-    words = {e.arm.text: against_popularity(language, e) for e in said}
+def beside_popularity(language: Evidence) -> list[str]:
+    """Whether the LLM chooses better than popularity does on the same lists, for each kind."""
+    kinds = {"sampled": "uniform lists", "popularity": "lists drawn by popularity"}
+    said: list[str] = []
+    for protocol, lists in kinds.items():
+        measure = (_OF_THE_LLM[0], _OF_THE_LLM[1], protocol)
+        estimates = language.select(lambda e, measure=measure: e.measure == measure)
+        if estimates:
+            said += _on_lists(language, estimates, lists)
+    return said
+
+
+def _on_lists(language: Evidence, estimates: list[Estimate], lists: str) -> list[str]:
+    words = {e.arm.text: against_popularity(language, e) for e in estimates}
     if not all(words.values()):
-        return ["Popularity was not measured on the same lists, so that the LLM chooses by the "
-                "user's taste is not shown."]  # fmt: skip
+        return [f"Popularity was not measured on the same {lists}, so that the LLM chooses by the "
+                "user's taste is not shown there."]  # fmt: skip
     told = [
         f"it {verdict} popularity at {join_words([a for a, w in words.items() if w == verdict])}"
         for verdict in dict.fromkeys(words.values())
     ]
     shows = all(word == "beats" for word in words.values())
-    end = "" if shows else ": that it chooses by the user's taste is not shown"
-    return [f"Beside popularity on the same uniform lists, {'; '.join(told)}{end}."]
+    end = "" if shows else ": that it chooses by the user's taste is not shown there"
+    values = join_words([shown(e.interval) for e in estimates])
+    reached = "" if lists.startswith("uniform") else f", where its Hit@1 is {values}"
+    return [f"Beside popularity on the same {lists}{reached}, {'; '.join(told)}{end}."]
 
 
 def _chance(evidence: Evidence, metric: str) -> str:

@@ -11,6 +11,7 @@ from harness.results import read_samples, write_results
 from harness.sheet import Sheet
 from reports.candidates import candidate_table, language_words
 from reports.evidence import Evidence
+from reports.findings.replacement import beside_popularity
 from reports.tables import utility_tables
 
 N = 300
@@ -18,10 +19,19 @@ N = 300
 
 def _evidence(tmp_path, llm, popular, protocol="sampled"):
     """A run in which the LLM, popularity and stage 1 are right for the given users."""
-    sheet = Sheet(
+    sheet = _sheet()
+    _enter(sheet, llm, popular, protocol)
+    return Evidence(sheet.rows, _frame(tmp_path, sheet))
+
+
+def _sheet():
+    return Sheet(
         {"run": "r", "cell": "c", "system": "SF-UBM", "poisoning": "none", "dataset": "d"},
         Seeds(0), 500,
     )  # fmt: skip
+
+
+def _enter(sheet, llm, popular, protocol):
     shared = {"side": "utility", "better": "higher", "k": 1, "protocol": protocol}
     users = np.arange(N)
     values = {
@@ -34,7 +44,6 @@ def _evidence(tmp_path, llm, popular, protocol="sampled"):
     }
     for metric, each in values.items():
         sheet.measure(metric, users, each, chance=1 / 20, **shared)
-    return Evidence(sheet.rows, _frame(tmp_path, sheet))
 
 
 def _frame(tmp_path, sheet):
@@ -74,3 +83,14 @@ def test_lists_by_popularity_are_named_as_such(tmp_path):
 
 def test_a_run_without_candidate_lists_has_no_such_table():
     assert candidate_table(Evidence([], pd.DataFrame())) is None
+
+
+def test_the_findings_judge_each_kind_of_list_for_itself(tmp_path):
+    sheet = _sheet()
+    _enter(sheet, _first(100), np.roll(_first(90), 60), "sampled")
+    _enter(sheet, _first(45), np.roll(_first(12), 60), "popularity")
+    uniform, drawn = beside_popularity(Evidence(sheet.rows, _frame(tmp_path, sheet)))
+    assert "uniform lists" in uniform and "it is not told apart from popularity" in uniform
+    assert uniform.endswith("not shown there.")
+    assert "lists drawn by popularity, where its Hit@1 is 0.15 [" in drawn
+    assert drawn.endswith("it beats popularity at no defence.")
