@@ -172,9 +172,18 @@ def _on_lists(language: Evidence, estimates: list[Estimate], lists: str) -> list
     ]
     shows = all(word == "beats" for word in words.values())
     end = "" if shows else ": that it chooses by the user's taste is not shown there"
-    values = join_words([shown(e.interval) for e in estimates])
-    reached = "" if lists.startswith("uniform") else f", where its Hit@1 is {values}"
+    # What was reached on uniform lists is said in the sentence before.
+    reached = "" if estimates[0].measure == _OF_THE_LLM else _reached(language, estimates)
     return [f"Beside popularity on the same {lists}{reached}, {'; '.join(told)}{end}."]
+
+
+def _reached(language: Evidence, estimates: list[Estimate]) -> str:
+    """Hit@1 under each setting, and popularity's, which is the same for all: so are the lists."""
+    first = estimates[0]
+    measure = (_POPULAR[0], first.k, first.protocol)
+    popular = language.find(first.arm, first.condition, measure, "none")
+    against = f" and popularity's {shown(popular.interval)}" if popular else ""
+    return f", where its Hit@1 is {join_words([shown(e.interval) for e in estimates])}{against}"
 
 
 def _chance(evidence: Evidence, metric: str) -> str:

@@ -93,4 +93,13 @@ def test_the_findings_judge_each_kind_of_list_for_itself(tmp_path):
     assert "uniform lists" in uniform and "it is not told apart from popularity" in uniform
     assert uniform.endswith("not shown there.")
     assert "lists drawn by popularity, where its Hit@1 is 0.15 [" in drawn
+    assert "popularity's 0.04 [" in drawn
     assert drawn.endswith("it beats popularity at no defence.")
+
+
+def test_the_findings_say_where_popularity_was_not_measured(tmp_path):
+    sheet = _sheet()
+    _enter(sheet, _first(100), _first(90), "sampled")
+    rows = [row for row in sheet.rows if row.metric != "hit1_all_over_popularity"]
+    (said,) = beside_popularity(Evidence(rows, _frame(tmp_path, sheet)))
+    assert said.startswith("Popularity was not measured on the same uniform lists")
